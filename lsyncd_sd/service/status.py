@@ -1,0 +1,250 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The status of every sync as one model, which the command line, STATUS= and JSON all read."""
+
+from __future__ import annotations
+
+import enum
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from lsyncd_sd.errors import ExitStatus
+from lsyncd_sd.printable import visible
+
+DOCUMENT_VERSION = 1
+
+# How many names one state may list in the summary: it is a single line of `systemctl status`.
+SUMMARY_NAMES = 3
+
+# The year 10000: what lies beyond cannot be shown as a date.
+TIME_LIMIT = 253402300800
+
+
+class State(enum.StrEnum):
+    """What a sync is doing or what keeps it from doing it; the values are seen by users and never change."""
+
+    IN_SYNC = "in-sync"
+    PENDING = "pending"
+    SYNCING = "syncing"
+    STARTING = "starting"
+    WATCHING = "watching"
+    FULL_SYNC = "full-sync"
+    DEGRADED = "degraded"
+    UNREACHABLE = "unreachable"
+    TARGET_FULL = "target-full"
+    TARGET_MISSING = "target-missing"
+    SOURCE_MISSING = "source-missing"
+    FAILING = "failing"
+    HELD = "held"
+    STUCK = "stuck"
+    FAILED = "failed"
+    STOPPING = "stopping"
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the target is the source as it was a few seconds ago, and follows it.
+
+        Not while starting, watching or in a full sync: until that is over the target may differ in
+        anything, however well things go.
+        """
+        return self in (State.IN_SYNC, State.PENDING, State.SYNCING)
+
+
+@dataclass(frozen=True, slots=True)
+class SyncStatus:
+    """One sync at one moment. Times are Unix seconds; `files` and `bytes` count since its process started.
+
+    `pending` are the changes not yet on the target, `failures` the failed batches in a row, `restarts`
+    how often its process was replaced, `hold_id` names the plan that `accept` would release ("" if none).
+    """
+
+    name: str
+    source: str
+    target: str
+    state: State
+    since: float
+    reason: str = ""
+    pending: int = 0
+    batches: int = 0
+    failures: int = 0
+    files: int = 0
+    bytes: int = 0
+    last_batch: float | None = None
+    full_sync_percent: int | None = None
+    directories: int = 0
+    pid: int | None = None
+    restarts: int = 0
+    hold_id: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the status as an object of JSON."""
+        return {**asdict(self), "state": self.state.value}
+
+    @classmethod
+    def from_json(cls, value: object) -> SyncStatus:
+        """Return the status that `to_json` wrote; keys of a later release are ignored.
+
+        Raises ValueError if a key is missing or its value is not of its type.
+        """
+        if not isinstance(value, Mapping):
+            raise ValueError("the status of a sync is not an object")
+        known: dict[str, Any] = {}
+        for field in fields(cls):
+            if field.name not in value:
+                raise ValueError(f"the status of a sync lacks {field.name!r}")
+            known[field.name] = _read(field.name, value[field.name])
+        return cls(**known)
+
+    def state_text(self) -> str:
+        """Return the state, with the progress of a full sync if that is known."""
+        if self.state is State.FULL_SYNC and self.full_sync_percent is not None:
+            return f"{self.state} {self.full_sync_percent} %"
+        return str(self.state)
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError("not a text")
+    return value
+
+
+def _count(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+        raise ValueError("not a whole number from 0")
+    return value
+
+
+def _time(value: object) -> float:
+    # Written so that NaN, which is neither below nor above anything, is refused too.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < TIME_LIMIT:
+        raise ValueError("not a time in seconds since 1970")
+    return float(value)
+
+
+def _optional(read: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+_READERS: dict[str, Callable[[object], Any]] = {
+    "str": _text,
+    "int": _count,
+    "float": _time,
+    "State": lambda value: State(_text(value)),
+    "int | None": _optional(_count),
+    "float | None": _optional(_time),
+}
+
+
+def _read(name: str, value: object) -> Any:
+    try:
+        return _READERS[SyncStatus.__annotations__[name]](value)
+    except ValueError as error:
+        raise ValueError(f"in the status of a sync, {name!r} is wrong: {error}") from None
+
+
+def document(statuses: Iterable[SyncStatus]) -> dict[str, Any]:
+    """Return what `lsyncd-sd status --json` prints and the control socket answers."""
+    return {"version": DOCUMENT_VERSION, "syncs": [status.to_json() for status in statuses]}
+
+
+def from_document(value: object) -> list[SyncStatus]:
+    """Return the statuses in what `document` made. Raises ValueError for anything else."""
+    if not isinstance(value, Mapping) or value.get("version") != DOCUMENT_VERSION:
+        raise ValueError("this is not a status document of a version known here")
+    syncs = value.get("syncs")
+    if not isinstance(syncs, list):
+        raise ValueError("the status document has no list of syncs")
+    return [SyncStatus.from_json(sync) for sync in syncs]
+
+
+def exit_status(statuses: Iterable[SyncStatus]) -> ExitStatus:
+    """Return OK if every sync is in-sync, pending or syncing, otherwise NOT_GOOD.
+
+    So a loop until it is OK waits for the first full sync, and a monitor that asks now and then is told
+    of everything that leaves a target behind its source.
+    """
+    return ExitStatus.OK if all(status.state.is_good for status in statuses) else ExitStatus.NOT_GOOD
+
+
+def summary(statuses: Sequence[SyncStatus]) -> str:
+    """Return the one line for `systemctl status`; times are shown in local time."""
+    if not statuses:
+        return "no syncs"
+    if len(statuses) == 1:
+        return _summary_of_one(statuses[0])
+    groups = []
+    for state in State:
+        members = [status for status in statuses if status.state is state]
+        if members:
+            groups.append(_summary_of_group(members))
+    return f"{len(statuses)} syncs: {', '.join(groups)}"
+
+
+def _summary_of_one(status: SyncStatus) -> str:
+    text = f"{status.state_text()} since {_clock_time(status.since)}"
+    if status.pending:
+        text += f", {status.pending} pending"
+    reason = _one_line(status.reason)
+    return f"{text}: {reason}" if reason and not status.state.is_good else text
+
+
+def _summary_of_group(members: Sequence[SyncStatus]) -> str:
+    state = members[0].state_text() if len(members) == 1 else str(members[0].state)
+    text = f"{len(members)} {state}"
+    if members[0].state.is_good:
+        return text
+    names = [_one_line(member.name) for member in members[:SUMMARY_NAMES]]
+    if len(members) > SUMMARY_NAMES:
+        names.append("...")
+    return f"{text} ({', '.join(names)})"
+
+
+def table(statuses: Sequence[SyncStatus], now: float) -> str:
+    """Return all syncs as aligned columns, with a reason below each that is not good; ends without newline.
+
+    `now` is the Unix time that ages are counted from.
+    """
+    header = ("NAME", "STATE", "SINCE", "PENDING", "LAST BATCH", "TARGET")
+    rows = [_row(status, now) for status in statuses]
+    widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
+    lines = [_aligned(header, widths)]
+    for status, row in zip(statuses, rows, strict=True):
+        lines.append(_aligned(row, widths))
+        if status.reason and not status.state.is_good:
+            lines.extend(f"    {visible(line)}" for line in status.reason.splitlines())
+    return "\n".join(lines)
+
+
+def _row(status: SyncStatus, now: float) -> tuple[str, ...]:
+    return (
+        _one_line(status.name),
+        status.state_text(),
+        age(now - status.since),
+        str(status.pending),
+        "-" if status.last_batch is None else f"{age(now - status.last_batch)} ago",
+        _one_line(status.target),
+    )
+
+
+def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+
+
+def age(seconds: float) -> str:
+    """Return a duration in its two largest units, as systemd writes them; a negative one counts as none."""
+    left = max(0, int(seconds))
+    parts: list[tuple[int, str]] = []
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append((count, unit))
+    return " ".join(f"{count}{unit}" for count, unit in parts[:2] if count) or "0s"
+
+
+def _clock_time(unix_time: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(unix_time))
+
+
+def _one_line(text: str) -> str:
+    return visible(" ".join(text.splitlines()))
