@@ -1,0 +1,261 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the control socket says, without the socket: the Varlink interface, one request to its one reply."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from lsyncd_sd import __version__
+from lsyncd_sd.errors import ExitStatus, LsyncdError, Problem
+from lsyncd_sd.printable import visible
+
+INTERFACE = "org.lsyncd-sd.Control"
+VARLINK_INTERFACE = "org.varlink.service"
+
+DESCRIPTION = """\
+# Ask and steer a running lsyncd-sd.
+interface org.lsyncd-sd.Control
+
+# One sync at one moment. Times are Unix seconds. The target follows its
+# source in the states in-sync, pending and syncing; the others are starting,
+# watching, full-sync, degraded, unreachable, target-full, target-missing,
+# source-missing, failing, held, stuck, failed and stopping.
+type SyncStatus (
+  name: string,
+  source: string,
+  target: string,
+  state: string,
+  since: float,
+  reason: string,
+  pending: int,
+  batches: int,
+  failures: int,
+  files: int,
+  bytes: int,
+  last_batch: ?float,
+  full_sync_percent: ?int,
+  directories: int,
+  pid: ?int,
+  restarts: int,
+  hold_id: string
+)
+
+# One fault in a configuration file; the place is file:line:column.
+type Problem (
+  place: string,
+  message: string,
+  hint: string,
+  is_warning: bool
+)
+
+# Return one sync, or all of them if no name is given.
+method Status(name: ?string) -> (version: int, syncs: []SyncStatus)
+
+# Read the configuration again; return the names of the syncs that changed.
+method Reload() -> (changed: []string)
+
+# Start the process of one sync anew, also if it was given up.
+method Restart(name: string) -> ()
+
+# Agree to what a held sync is about to do.
+method Accept(name: string) -> ()
+
+error NoSuchSync (name: string)
+error ConfigurationInvalid (problems: []Problem)
+error NotHeld (name: string, state: string)
+
+# The method ran into a fault of lsyncd-sd itself; its journal says more.
+error InternalError ()
+"""
+
+VARLINK_DESCRIPTION = """\
+# What every Varlink service offers.
+interface org.varlink.service
+
+method GetInfo() -> (
+  vendor: string,
+  product: string,
+  version: string,
+  url: string,
+  interfaces: []string
+)
+
+method GetInterfaceDescription(interface: string) -> (description: string)
+
+error InterfaceNotFound (interface: string)
+error MethodNotFound (method: string)
+error MethodNotImplemented (method: string)
+error InvalidParameter (parameter: string)
+error PermissionDenied ()
+error ExpectedMore ()
+"""
+
+DESCRIPTIONS = {INTERFACE: DESCRIPTION, VARLINK_INTERFACE: VARLINK_DESCRIPTION}
+
+# The parameters of every method, all of them texts, and whether each must be given.
+PARAMETERS: dict[str, dict[str, bool]] = {
+    f"{INTERFACE}.Status": {"name": False},
+    f"{INTERFACE}.Reload": {},
+    f"{INTERFACE}.Restart": {"name": True},
+    f"{INTERFACE}.Accept": {"name": True},
+    f"{VARLINK_INTERFACE}.GetInfo": {},
+    f"{VARLINK_INTERFACE}.GetInterfaceDescription": {"interface": True},
+}
+
+# Gets the checked parameters (every one that was given and is not null), returns those of the reply.
+Handler = Callable[[dict[str, Any]], dict[str, Any]]
+
+
+class ProtocolError(Exception):
+    """What the other side sent is not Varlink; the connection is of no use any more."""
+
+
+class ControlError(LsyncdError):
+    """An error reply: raised by a handler to send one, and by `control.call` that received one.
+
+    `name` is fully qualified; a bare one, like "NoSuchSync", is of lsyncd-sd's own interface.
+    """
+
+    def __init__(self, name: str, parameters: Mapping[str, Any]) -> None:
+        self.name = name if "." in name else f"{INTERFACE}.{name}"
+        self.parameters = dict(parameters)
+        message, hint, exit_status = self._explanation()
+        super().__init__(message, hint, exit_status)
+
+    @classmethod
+    def configuration_invalid(cls, problems: Iterable[Problem]) -> ControlError:
+        """Return the error that refuses a reload, with every problem."""
+        return cls("ConfigurationInvalid", {"problems": [asdict(problem) for problem in problems]})
+
+    def _explanation(self) -> tuple[str, str, ExitStatus]:
+        sync = self._shown("name")
+        match self.name:
+            case "org.lsyncd-sd.Control.NoSuchSync":
+                return f"there is no sync {sync!r}", "lsyncd-sd status shows all of them", ExitStatus.USAGE
+            case "org.lsyncd-sd.Control.NotHeld":
+                state = self._shown("state")
+                return f"sync {sync!r} is not held: its state is {state}", "", ExitStatus.NOT_GOOD
+            case "org.lsyncd-sd.Control.ConfigurationInvalid":
+                hint = "the configuration that was in force stays in force"
+                return "\n".join(self._problem_lines()), hint, ExitStatus.USAGE
+            case "org.lsyncd-sd.Control.InternalError":
+                return "lsyncd-sd itself made an error", "its journal says more", ExitStatus.NOT_GOOD
+            case "org.varlink.service.MethodNotFound" | "org.varlink.service.MethodNotImplemented":
+                hint = "the running service is of another version than this command: restart it"
+                return f"the service does not know {self._shown('method')}", hint, ExitStatus.NOT_GOOD
+        return f"the service answered {visible(self.name)}", "", ExitStatus.NOT_GOOD
+
+    def _shown(self, key: str) -> str:
+        return visible(str(self.parameters.get(key, "")))
+
+    def _problem_lines(self) -> list[str]:
+        problems = self.parameters.get("problems")
+        lines: list[str] = []
+        for problem in problems if isinstance(problems, list) else []:
+            known = problem if isinstance(problem, dict) else {}
+            shown = {key: visible(str(known.get(key, ""))) for key in ("place", "message", "hint")}
+            lines += Problem(**shown, is_warning=known.get("is_warning") is True).lines()
+        return lines or ["the configuration is invalid"]
+
+
+def encode(message: Mapping[str, Any]) -> bytes:
+    """Return `message` as it goes over the wire.
+
+    Raises ValueError or TypeError if JSON has no form for it.
+    """
+    return json.dumps(message, separators=(",", ":"), allow_nan=False).encode() + b"\0"
+
+
+def decode(raw: bytes) -> dict[str, Any]:
+    """Return the message in `raw`, given without its NUL.
+
+    Raises ProtocolError if it is not a JSON object.
+    """
+    try:
+        message = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"not JSON: {error}") from None
+    if not isinstance(message, dict):
+        raise ProtocolError("not a JSON object")
+    return message
+
+
+class Dispatcher:
+    """Answers requests: checks each, calls the handler of its method, encodes what comes back."""
+
+    def __init__(self, methods: Mapping[str, Handler]) -> None:
+        """Take the handlers of lsyncd-sd's own interface by their bare names, like "Status".
+
+        Raises ValueError for a method that the interface description does not have.
+        """
+        self._handlers: dict[str, Handler] = {
+            f"{VARLINK_INTERFACE}.GetInfo": _get_info,
+            f"{VARLINK_INTERFACE}.GetInterfaceDescription": _get_interface_description,
+        }
+        for name, handler in methods.items():
+            if f"{INTERFACE}.{name}" not in PARAMETERS:
+                raise ValueError(f"{name} is not a method of {INTERFACE}")
+            self._handlers[f"{INTERFACE}.{name}"] = handler
+
+    def answer(self, raw: bytes) -> bytes:
+        """Return the encoded reply to the request in `raw`, or nothing if it asked for none (`oneway`).
+
+        A request for more than one reply (`more`) gets its one reply, which says that it is the last.
+        Raises ProtocolError if `raw` is not a request.
+        """
+        request = decode(raw)
+        method = request.get("method")
+        parameters = request.get("parameters")
+        if not isinstance(method, str) or not isinstance(parameters, dict | None):
+            raise ProtocolError("not a request")
+        try:
+            reply = encode(self._reply(method, parameters or {}))
+        except Exception:
+            # Whatever is wrong in one answer, mirroring goes on.
+            sys.excepthook(*sys.exc_info())
+            reply = encode({"error": f"{INTERFACE}.InternalError", "parameters": {}})
+        return b"" if request.get("oneway") is True else reply
+
+    def _reply(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return {"parameters": self._call(method, parameters)}
+        except ControlError as error:
+            return {"error": error.name, "parameters": error.parameters}
+
+    def _call(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
+        interface, _, _ = method.rpartition(".")
+        if interface not in DESCRIPTIONS:
+            raise ControlError(f"{VARLINK_INTERFACE}.InterfaceNotFound", {"interface": interface})
+        if method not in self._handlers:
+            raise ControlError(f"{VARLINK_INTERFACE}.MethodNotFound", {"method": method})
+        return self._handlers[method](_checked(parameters, PARAMETERS[method]))
+
+
+def _checked(parameters: dict[str, Any], expected: dict[str, bool]) -> dict[str, Any]:
+    given = {name: value for name, value in parameters.items() if value is not None}
+    wrong = [name for name, value in given.items() if name not in expected or not isinstance(value, str)]
+    wrong += [name for name, is_required in expected.items() if is_required and name not in given]
+    if wrong:
+        raise ControlError(f"{VARLINK_INTERFACE}.InvalidParameter", {"parameter": wrong[0]})
+    return given
+
+
+def _get_info(_parameters: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "vendor": "lsyncd-sd",
+        "product": "lsyncd-sd",
+        "version": __version__,
+        "url": "man:lsyncd-sd(8)",
+        "interfaces": list(DESCRIPTIONS),
+    }
+
+
+def _get_interface_description(parameters: dict[str, Any]) -> dict[str, Any]:
+    interface = parameters["interface"]
+    if interface not in DESCRIPTIONS:
+        raise ControlError(f"{VARLINK_INTERFACE}.InterfaceNotFound", {"interface": interface})
+    return {"description": DESCRIPTIONS[interface]}
