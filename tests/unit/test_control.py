@@ -189,9 +189,11 @@ def test_many_requests_on_one_connection_are_answered_in_order(service: Service)
 
 def test_a_request_may_arrive_byte_by_byte(service: Service) -> None:
     with service.connect() as client:
-        for byte in request("Status"):
+        for byte in request("Status").rjust(100):
             client.send(bytes([byte]))
             service.step()
+        assert service.receive(client) == [{"parameters": service.reply}]
+        client.sendall(request("Status"))
         assert service.receive(client) == [{"parameters": service.reply}]
 
 
@@ -454,32 +456,30 @@ def test_a_path_too_long_for_an_address_works(tmp_path: Path) -> None:
 
 def test_a_forked_child_does_not_keep_the_socket_alive(tmp_path: Path) -> None:
     first = Service(tmp_path / "control")
+    is_ready, ready = os.pipe()
     until_closed, closing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(closing)
         first.server.close_in_child()
         first.server.close()
+        os.write(ready, b"x")
         os.read(until_closed, 1)
         os._exit(0)
     try:
+        os.read(is_ready, 1)
         assert first.answers()
         # The parent dies without cleaning up: its descriptors go, the file stays.
         first.server.close_in_child()
         first.loop.close()
-        while True:
-            try:
-                second = Service(tmp_path / "control")
-                break
-            except LsyncdError:
-                # The child may not have closed its copy yet.
-                os.sched_yield()
+        second = Service(tmp_path / "control")
         assert second.answers()
         second.close()
     finally:
         os.close(closing)
         os.waitpid(child, 0)
-        os.close(until_closed)
+        for descriptor in (until_closed, is_ready, ready):
+            os.close(descriptor)
 
 
 # what the client says when there is no answer
