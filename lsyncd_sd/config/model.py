@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The configuration as the rest of the program sees it: frozen values, compared as a whole on reload."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+
+class TargetKind(enum.Enum):
+    """How rsync reaches a target."""
+
+    LOCAL = "local"
+    SSH = "ssh"
+    DAEMON = "daemon"
+
+
+class Delete(enum.Enum):
+    """When what is gone from the source is deleted on the target; the values are what the file says."""
+
+    ALWAYS = "true"
+    NEVER = "false"
+    STARTUP = "startup"
+    RUNNING = "running"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a sync goes.
+
+    `text` is what rsync gets, without slashes at its end. `host` is "" for a local target, else lower case
+    and without user, port or the brackets of IPv6. `path` is what follows the host: for a daemon it begins
+    with the module's name, for ssh it is relative to the login directory if it has no leading slash ("" is
+    that directory itself). `port` is that of an rsync daemon, None for the usual one and for other kinds.
+    """
+
+    text: str
+    kind: TargetKind
+    host: str
+    path: str
+    user: str = ""
+    port: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RsyncOptions:
+    """The `rsync:` section.
+
+    `flags` is rendered from `keys`, the effective value of every key of the section but binary and extra
+    (None where rsync decides); both are kept because a person reads the keys and rsync the flags.
+    """
+
+    binary: str
+    flags: tuple[str, ...]
+    extra: tuple[str, ...]
+    keys: tuple[tuple[str, bool | str | None], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SshOptions:
+    """The `ssh:` section; all defaults for a target that is not reached over ssh."""
+
+    binary: str
+    port: int | None
+    identity_file: str | None
+    user: str | None
+    options: tuple[tuple[str, str], ...]
+    extra: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """One source and where it goes.
+
+    `delay` and `timeout` are seconds (a timeout of 0 is none). `exit_codes` is sorted by code. `file_stem`
+    is the name of the file it came from without folder and suffix: state is kept under it and the name.
+    The places (`file:line:column`) are for messages only and make no difference between two syncs.
+    """
+
+    name: str
+    source: str
+    target: Target
+    mode: str
+    delay: float
+    max_changes: int
+    delete: Delete
+    exclude: tuple[str, ...]
+    timeout: int
+    exit_codes: tuple[tuple[int, str], ...]
+    log_level: str
+    rsync: RsyncOptions
+    ssh: SshOptions
+    file_stem: str
+    name_place: str = field(default="", compare=False)
+    source_place: str = field(default="", compare=False)
+    target_place: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What one file says; `file` is its path as given, `stem` its name without folder and suffix."""
+
+    file: str
+    stem: str
+    syncs: tuple[Sync, ...]

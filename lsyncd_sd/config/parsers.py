@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Checks the texts that settings take: each function returns its final form or raises Refused."""
+
+from __future__ import annotations
+
+import re
+
+from lsyncd_sd.config.report import Refused, shown
+from lsyncd_sd.config.target import local_path
+
+NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}"
+# rsync's own rule for --bwlimit: a number, a unit, and one byte more or less
+RATE_PATTERN = r"[0-9]+(\.[0-9]+)?([KkMmGgTtPp]([Ii]?[Bb])?|[Bb])?([+-]1)?"
+
+
+def parse_name(text: str) -> str:
+    """Return a sync's name: it becomes part of file names, and is typed on command lines."""
+    if not re.fullmatch(NAME_PATTERN, text):
+        raise Refused(
+            f"{shown(text)} cannot be a name",
+            "at most 64 letters, digits and _ . @ -, beginning with a letter or digit",
+        )
+    return text
+
+
+def parse_text(text: str) -> str:
+    """Return any text that can be an argument of a command."""
+    if not text:
+        raise Refused("the text is empty")
+    if "\0" in text:
+        raise Refused("the text holds a NUL")
+    return text
+
+
+def parse_pattern(text: str) -> str:
+    """Return a pattern of rsync, with or without the prefixes `+ ` and `- `."""
+    if "\0" in text:
+        raise Refused("a pattern cannot hold a NUL")
+    if text == "!":
+        raise Refused("a lone '!' would drop every pattern before it", "leave those patterns out instead")
+    if text in ("", "+ ", "- ", "+", "-"):
+        raise Refused(
+            f"the pattern {shown(text)} is empty", "to exclude a file named + or -, write /+ or /-"
+        )
+    return text
+
+
+def parse_file(text: str) -> str:
+    """Return an absolute path of a file on this machine."""
+    return local_path(text)
+
+
+def parse_identity(text: str) -> str:
+    """Return the path of a key, which ssh may find in the home directory."""
+    if text.startswith("~/") and "\0" not in text:
+        return text
+    return local_path(text)
+
+
+def parse_program(text: str) -> str:
+    """Return a program's name, to be found by PATH, or its absolute path."""
+    if "/" in text:
+        return local_path(text)
+    if text.startswith("-") or not re.fullmatch(r"[^\s\x00]+", text):
+        raise Refused(f"{shown(text)} is not a program", "write its name or its absolute path")
+    return text
+
+
+def parse_rate(text: str) -> str:
+    """Return a bandwidth limit as rsync reads it."""
+    if not re.fullmatch(RATE_PATTERN, text, re.ASCII):
+        raise Refused(f"{shown(text)} is not a rate", "write KiB per second as a number, or 500K, 1.5M")
+    return text
+
+
+def parse_user(text: str) -> str:
+    """Return a login name for ssh."""
+    if text.startswith("-") or not re.fullmatch(r"[^\s\x00@:/'\"\\]+", text):
+        raise Refused(f"{shown(text)} is not a user's name")
+    return text
+
+
+def parse_ssh_argument(text: str) -> str:
+    """Return one argument of ssh, which rsync hands on in a single line."""
+    if not text:
+        raise Refused("the argument is empty")
+    if re.search(r"[\x00\n\r]", text):
+        raise Refused(f"{shown(text)} holds a line break or NUL")
+    return text

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Collects what is wrong with one file, so that the user sees all of it at once."""
+
+from __future__ import annotations
+
+from lsyncd_sd.errors import ConfigurationError, Problem
+
+SHOWN_CHARACTERS = 70  # enough to recognise a value, short enough for one line of a terminal
+
+
+class Refused(ValueError):
+    """A value that cannot be taken; the reader of the file knows the place and reports it.
+
+    `message` completes the sentence that the setting's name begins ("delay: …"); `hint` says what would do.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+def visible(text: str) -> str:
+    """Return the text with everything that could move a cursor or break a line written as an escape."""
+    return "".join(
+        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
+        for character in text
+    )
+
+
+def shown(text: str) -> str:
+    """Return the text in quotes as messages show it: escaped, and cut when it is long."""
+    safe = visible(text[: SHOWN_CHARACTERS + 1])
+    if len(safe) > SHOWN_CHARACTERS:
+        safe = safe[:SHOWN_CHARACTERS] + "..."
+    return f"'{safe}'"
+
+
+class Report:
+    """The problems of one file, in the order they were found.
+
+    `file` is the path as the user gave it: it is what every place begins with.
+    """
+
+    def __init__(self, file: str) -> None:
+        self.file = visible(file)
+        self.problems: list[Problem] = []
+
+    def place(self, line: int, column: int) -> str:
+        """Return `file:line:column` for a line and a column counted from 0, as YAML's marks are."""
+        return f"{self.file}:{line + 1}:{column + 1}"
+
+    def error(self, place: str, message: str, hint: str = "") -> None:
+        """Add an error: the file will not be used."""
+        self.problems.append(Problem(place, message, hint))
+
+    def warning(self, place: str, message: str, hint: str = "") -> None:
+        """Add a warning: the file is used all the same."""
+        self.problems.append(Problem(place, message, hint, is_warning=True))
+
+    @property
+    def has_errors(self) -> bool:
+        """Tell whether anything but warnings was added."""
+        return any(not problem.is_warning for problem in self.problems)
+
+    def raise_if_errors(self) -> None:
+        """Raise ConfigurationError with every problem, warnings too, if there is an error among them."""
+        if self.has_errors:
+            raise ConfigurationError(self.problems)

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What to say about a key that is not in the table: a typing error, Lsyncd's word, or something to come."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+from lsyncd_sd.config.settings import SETTINGS, Scope
+
+_YET = "this version does not have it yet"
+_JOURNAL = "there is nothing to set: messages go to the journal, see 'log_level'"
+_SYSTEMD = "there is nothing to set: systemd runs it"
+_STATUS = "there is nothing to set: see 'lsyncd-sd status'"
+_SSH = "use the section 'ssh' of the sync"
+
+# keys that a later version will have, so that nobody hunts for a typing error
+_TO_COME = {
+    Scope.TOP: ("max_processes",),
+    Scope.SYNC: (
+        "actions", "batch_size_limit", "brake", "exclude_from", "filter", "filter_from", "hooks", "host",
+        "max_processes", "open_file_delay", "startup", "targetdir", "targets", "watch_modify",
+    ),
+    Scope.RSYNC: (
+        "append", "append_verify", "backup", "backup_dir", "copy_dirlinks", "copy_links",
+        "copy_unsafe_links", "delete_excluded", "existing", "ignore_times", "keep_dirlinks",
+        "one_file_system", "suffix", "temp_dir", "update",
+    ),
+    Scope.SSH: (),
+}  # fmt: skip
+
+# words of Lsyncd, in snake case, that are not simply ours
+_LSYNCD = {
+    "max_delays": "use 'max_changes'",
+    "exitcodes": "use 'exit_codes'",
+    "rsync_exit_codes": "use 'exit_codes'",
+    "ssh_exit_codes": "use 'exit_codes'",
+    "settings": "use 'defaults'",
+    "sync": "use 'syncs', a list",
+    "init": _YET,
+    "on_move": "use 'mode'",
+    "crontab": "a timer of systemd does this",
+    "tunnel": "a service of systemd does this",
+    "insist": "there is nothing to set: lsyncd-sd always goes on trying",
+    "onepass": "there is nothing to set: see 'lsyncd-sd --help'",
+    "logfile": _JOURNAL,
+    "logfacility": _JOURNAL,
+    "logident": _JOURNAL,
+    "log": "use 'log_level'",
+    "pidfile": _SYSTEMD,
+    "nodaemon": _SYSTEMD,
+    "status_file": _STATUS,
+    "status_interval": _STATUS,
+    "inotify_mode": "there is nothing to set in this version",
+}
+
+_LSYNCD_RSYNC = {
+    "_extra": "use 'extra'",
+    "protect_args": "there is nothing to set: it is always on",
+    "rsh": _SSH,
+    "recursive": "there is nothing to set: lsyncd-sd decides for each run what is listed and how deep",
+    "dirs": "there is nothing to set: lsyncd-sd decides for each run what is listed and how deep",
+    "quiet": _JOURNAL,
+    "verbose": _JOURNAL,
+    "dry_run": "it would transfer nothing",
+    "cvs_exclude": "use the setting 'exclude' of the sync",
+    "prune_empty_dirs": "a mirror holds empty directories, too",
+    "partial": "it would leave unfinished files on the target",
+}
+
+_LSYNCD_SSH = {"_extra": "use 'extra'", "key": "use 'identity_file'"}
+
+_FOREIGN = {Scope.TOP: _LSYNCD, Scope.SYNC: _LSYNCD, Scope.RSYNC: _LSYNCD_RSYNC, Scope.SSH: _LSYNCD_SSH}
+_PLACES = {
+    Scope.TOP: "it belongs to the top of the file",
+    Scope.SYNC: "it belongs to the sync itself",
+    Scope.RSYNC: "it belongs under 'rsync:'",
+    Scope.SSH: "it belongs under 'ssh:'",
+}
+
+
+def snake_case(key: str) -> str:
+    """Return a key as it would be written here: excludeFrom is exclude_from, Source is source."""
+    return re.sub(r"(?<=[a-z0-9])([A-Z])", r"_\1", key).replace("-", "_").lower()
+
+
+def hint_for(key: str, scope: Scope, known: list[str]) -> str:
+    """Return what to tell the user about an unknown key; `known` are the keys that could stand there."""
+    snake = snake_case(key)
+    if snake in known:
+        return f"did you mean '{snake}'?"
+    if snake in _TO_COME[scope]:
+        return _YET
+    if snake in _FOREIGN[scope]:
+        return _FOREIGN[scope][snake]
+    elsewhere = next((setting for setting in SETTINGS if setting.name == snake), None)
+    if elsewhere is not None:
+        return _PLACES[elsewhere.scope]
+    # a word cut to the length of ours at most: difflib's time grows with the square of it
+    near = difflib.get_close_matches(snake[:40], known, n=1, cutoff=0.7)
+    if near:
+        return f"did you mean '{near[0]}'?"
+    for other, names in _TO_COME.items():
+        if snake in names:
+            return f"{_PLACES[other]}, but {_YET}"
+    return "lsyncd-sd.yaml(5) lists the settings"
