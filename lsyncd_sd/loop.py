@@ -9,7 +9,7 @@ import os
 import selectors
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from types import FrameType
 
 Callback = Callable[[], None]
@@ -141,7 +141,7 @@ class Loop:
                 callback, timer.callback = timer.callback, None
                 callback()
 
-    def close(self, keep_signals: Iterable[signal.Signals] = ()) -> None:
+    def close(self) -> None:
         """Give back the selector and put the signals this loop handled back to their defaults.
 
         A child calls it on the loop it inherited: it must neither read the parent's descriptors through
@@ -149,8 +149,7 @@ class Loop:
         """
         signal.set_wakeup_fd(-1)
         for number in self._signal_callbacks:
-            if number not in keep_signals:
-                signal.signal(number, signal.SIG_DFL)
+            signal.signal(number, signal.SIG_DFL)
         self._selector.close()
         os.close(self._wakeup_read)
         os.close(self._wakeup_write)

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The command line: parses, calls one function per verb, prints.
+
+Each verb imports what it needs: `status` is called by monitors, and must not load what only the daemon uses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lsyncd_sd import __version__
+from lsyncd_sd.errors import ExitStatus, LsyncdError
+from lsyncd_sd.service import environment
+
+# A reload reads files and answers; a parent that needs longer is frozen, and its watchdog's matter.
+CALL_SECONDS = 30.0
+
+Verb = Callable[[argparse.Namespace], ExitStatus]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command `lsyncd-sd` and return its exit status."""
+    parsed = _parser().parse_args(arguments)
+    verb: Verb = parsed.verb
+    try:
+        return verb(parsed)
+    except LsyncdError as error:
+        print(f"lsyncd-sd: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"    {error.hint}", file=sys.stderr)
+        return error.exit_status
+    except BrokenPipeError:
+        # Whoever read our output has seen enough; nothing more can be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.NOT_GOOD
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="lsyncd-sd",
+        description="Mirror directory trees as they change: inotify, collated changes, rsync.",
+        epilog="Exit status: 0 good, 1 not in sync or failing, 2 wrong use or configuration, 3 not running. "
+        "See lsyncd-sd(8) and lsyncd-sd.yaml(5).",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"lsyncd-sd {__version__}")
+    verbs = parser.add_subparsers(metavar="VERB", required=True)
+
+    def add(name: str, verb: Verb, text: str) -> argparse.ArgumentParser:
+        one = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:], allow_abbrev=False)
+        one.set_defaults(verb=verb)
+        return one
+
+    files = "a name (home is /etc/lsyncd.d/home.yaml) or a file; without one, all of /etc/lsyncd.d/*.yaml"
+    one = add("run", _run, "mirror in the foreground until stopped; this is what the units start")
+    one.add_argument("files", nargs="*", metavar="NAME|FILE", help=files)
+    one = add("check", _check, "say what is wrong with configuration files")
+    one.add_argument("files", nargs="*", metavar="NAME|FILE", help=files)
+    one = add("show-config", _show_config, "print a configuration with all defaults filled in")
+    one.add_argument("files", nargs="*", metavar="NAME|FILE", help=files)
+    one.add_argument("--schema", action="store_true", help="print the JSON Schema for editors instead")
+    one.add_argument("--sample", action="store_true", help="print a commented sample file instead")
+    one = add("status", _status, "show what the running syncs do")
+    one.add_argument("name", nargs="?", metavar="NAME", help="only this sync")
+    one.add_argument("--json", action="store_true", help="as a JSON document, for programs")
+    add("reload", _reload, "read the configuration again; only the syncs that changed are restarted")
+    one = add("restart", _restart, "start the process of one sync anew, also if it was given up")
+    one.add_argument("name", metavar="NAME")
+    one = add("accept", _accept, "let a held sync go on with what it was held for")
+    one.add_argument("name", metavar="NAME")
+    return parser
+
+
+def _run(parsed: argparse.Namespace) -> ExitStatus:
+    from lsyncd_sd.config.load import load
+    from lsyncd_sd.service.supervisor import Supervisor
+
+    names: list[str] = parsed.files
+    # Asked again at every reload: files may have come and gone.
+    paths = _all_files if not names else lambda: [environment.configuration_file(name) for name in names]
+    paths()
+    instance = Path(environment.configuration_file(names[0])).stem if names else ""
+    supervisor = Supervisor(
+        lambda: load(paths()),
+        owner=f"lsyncd-sd run {' '.join(names)}".strip() + f" (pid {os.getpid()})",
+        runtime=environment.runtime_directory(instance),
+        state=environment.state_directory(),
+        serves_partly=not names,
+    )
+    return supervisor.run()
+
+
+def _all_files() -> list[str]:
+    paths = environment.configuration_files()
+    if not paths:
+        directory = environment.configuration_directory()
+        raise LsyncdError(
+            f"there is no configuration: {directory} holds no *.yaml",
+            "write one with two lines, `source: /PATH` and `target: HOST:/PATH`; see lsyncd-sd.yaml(5)",
+            ExitStatus.USAGE,
+        )
+    return paths
+
+
+def _chosen_files(parsed: argparse.Namespace) -> list[str]:
+    names: list[str] = parsed.files
+    return [environment.configuration_file(name) for name in names] if names else _all_files()
+
+
+def _check(parsed: argparse.Namespace) -> ExitStatus:
+    from lsyncd_sd.config.verbs import check
+
+    return check(_chosen_files(parsed), sys.stdout.write)
+
+
+def _show_config(parsed: argparse.Namespace) -> ExitStatus:
+    from lsyncd_sd.config import verbs
+
+    if parsed.schema:
+        return verbs.show_schema(sys.stdout.write)
+    if parsed.sample:
+        return verbs.show_sample(sys.stdout.write)
+    return verbs.show_config(_chosen_files(parsed), sys.stdout.write)
+
+
+def _status(parsed: argparse.Namespace) -> ExitStatus:
+    from lsyncd_sd.service.status import document, exit_status, from_document, table
+
+    statuses = [status for _socket, answer in _instances() for status in from_document(answer)]
+    if parsed.name is not None:
+        statuses = [status for status in statuses if status.name == parsed.name]
+        if not statuses:
+            raise _no_such_sync(parsed.name)
+    if parsed.json:
+        print(json.dumps(document(statuses), indent=2))
+    else:
+        print(table(statuses, time.time()))
+    return exit_status(statuses)
+
+
+def _reload(_parsed: argparse.Namespace) -> ExitStatus:
+    for socket, _answer in _instances():
+        changed = _call(socket, "Reload", {})["changed"]
+        print(f"configuration read again; changed: {', '.join(changed) or 'nothing'}")
+    return ExitStatus.OK
+
+
+def _restart(parsed: argparse.Namespace) -> ExitStatus:
+    _call(_socket_of(parsed.name), "Restart", {"name": parsed.name})
+    print(f"{parsed.name} is restarted")
+    return ExitStatus.OK
+
+
+def _accept(parsed: argparse.Namespace) -> ExitStatus:
+    _call(_socket_of(parsed.name), "Accept", {"name": parsed.name})
+    print(f"{parsed.name} goes on with what it was held for")
+    return ExitStatus.OK
+
+
+def _instances() -> list[tuple[str, dict[str, Any]]]:
+    """Return the control socket and the status document of every parent that runs.
+
+    Raises LsyncdError if none does.
+    """
+    found = []
+    trouble: LsyncdError | None = None
+    for socket in environment.control_sockets():
+        try:
+            found.append((socket, _call(socket, "Status", {})))
+        except LsyncdError as error:
+            trouble = error
+    if found:
+        return found
+    raise trouble or LsyncdError(
+        "lsyncd-sd is not running",
+        "start it with `systemctl start lsyncd@NAME` or `systemctl start lsyncd-sd`",
+        ExitStatus.NOT_RUNNING,
+    )
+
+
+def _socket_of(name: str) -> str:
+    for socket, answer in _instances():
+        if any(sync["name"] == name for sync in answer["syncs"]):
+            return socket
+    raise _no_such_sync(name)
+
+
+def _no_such_sync(name: str) -> LsyncdError:
+    return LsyncdError(
+        f"there is no sync {name!r}", "`lsyncd-sd status` shows all that run", ExitStatus.USAGE
+    )
+
+
+def _call(socket: str, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+    from lsyncd_sd.service.control import call
+
+    return call(socket, method, parameters, CALL_SECONDS)

@@ -1,0 +1,255 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Builds rsync's command lines and lists; every option of the call shapes is here, with its reason.
+
+The shapes and the traps behind them are described in docs/rsync.md.
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lsyncd_sd.config.model import Delete, SshOptions, Sync, TargetKind
+from lsyncd_sd.plan.batch import Batch
+from lsyncd_sd.plan.filters import Filter
+
+# ssh must fail rather than ask, and notice a peer that is gone: a minute without an answer ends it.
+# Given after the user's own options: of two settings ssh takes the first.
+_SSH_DEFAULTS = (
+    ("BatchMode", "yes"),
+    ("ConnectTimeout", "30"),
+    ("ServerAliveInterval", "15"),
+    ("ServerAliveCountMax", "4"),
+)
+
+# Seconds to wait for a daemon to accept: rsync's own default is for ever.
+_DAEMON_CONNECT_TIMEOUT = 30
+
+
+class Shape(enum.Enum):
+    """What one rsync run is for; the order is the order of the runs of a batch: first send, then delete."""
+
+    EXACT_ENTRIES = "exact entries"
+    ENTRIES = "entries"
+    EXACT_SUBTREES = "exact subtrees"
+    SUBTREES = "subtrees"
+    LEVELS = "levels"
+    FULL = "full sync"
+    PRUNE = "deletions"
+    PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What is known about the two ends, found out by trying (docs/rsync.md).
+
+    `nanoseconds`: the target keeps them, None while not known. `secluded`: it takes `-s`, which rrsync
+    does not. `confines`: our rsync knows `--confine-root`.
+    """
+
+    nanoseconds: bool | None = None
+    secluded: bool = True
+    confines: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One rsync command, what it reads on its standard input, and the paths it was asked for."""
+
+    shape: Shape
+    arguments: list[str]
+    stdin: bytes
+    paths: frozenset[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What a run did, by its own account: files sent, their bytes, entries deleted."""
+
+    files: int = 0
+    bytes: int = 0
+    deleted: int = 0
+
+    def plus(self, other: Statistics) -> Statistics:
+        """Return the sum of both."""
+        return Statistics(
+            self.files + other.files, self.bytes + other.bytes, self.deleted + other.deleted
+        )
+
+
+class Commands:
+    """The rsync commands of one sync to one target; `traits` may be replaced as more is found out."""
+
+    def __init__(self, sync: Sync, filters: Filter, source_root: str) -> None:
+        self._sync = sync
+        self._filters = filters
+        self._source_root = source_root
+        self.traits = Traits()
+
+    def batch_run(self, batch: Batch, shape: Shape) -> Run | None:
+        """Return the run of this shape that `batch` needs, None if it needs none."""
+        delete = ["--delete"] if self._sync.delete in (Delete.ALWAYS, Delete.RUNNING) else []
+        match shape:
+            case Shape.EXACT_ENTRIES:
+                # -I: a name may have got another file of the same size and time.
+                return self._list_run(shape, ["-d", "-I"], batch.exact_entries)
+            case Shape.ENTRIES:
+                return self._list_run(shape, ["-d"], batch.entries)
+            case Shape.EXACT_SUBTREES:
+                return self._list_run(shape, ["-r", "-I", *delete], batch.exact_subtrees)
+            case Shape.SUBTREES:
+                return self._list_run(shape, ["-r", *delete], batch.subtrees)
+            case Shape.LEVELS:
+                # --existing --ignore-existing: nothing is sent, so no file is read, and one that cannot
+                # be read does not make rsync skip the deletions of its whole directory (decision 0003).
+                options = ["-d", "--existing", "--ignore-existing", *delete]
+                return self._list_run(shape, options, batch.levels, suffix=b"/")
+            case _:
+                raise ValueError(f"{shape} is not part of a batch")
+
+    def prune_run(self, paths: frozenset[bytes]) -> Run:
+        """Return the run that only deletes in and below `paths`.
+
+        For after a recursive run that could not read some file: rsync skipped its deletions then, and a
+        run that reads no file is not concerned. An unreadable *directory* still stops it, rightly.
+        """
+        options = ["-r", "--existing", "--ignore-existing", "--delete"]
+        run = self._list_run(Shape.PRUNE, options, paths)
+        assert run is not None, "there is something to prune"
+        return run
+
+    def full_run(self, *, may_create: bool) -> Run:
+        """Return the full sync; only the very first one may create the target."""
+        options = ["-r", *(["--delete"] if self.full_sync_deletes else [])]
+        target = self.creating_target() if may_create else self.target()
+        arguments = [*self._options(), *options, *self._progress(), "--", "./", target]
+        return Run(Shape.FULL, arguments, b"", frozenset({b""}))
+
+    def counting_run(self) -> Run:
+        """Return a full sync that changes nothing and counts what it would delete."""
+        arguments = [*self._options(), "-r", "-n", "--delete", "--info=stats2", "--", "./", self.target()]
+        return Run(Shape.PROBE, arguments, b"", frozenset({b""}))
+
+    def resend_probe(self, path: bytes) -> Run:
+        """Return a dry run that itemizes `path`, just sent, if the target did not keep its nanoseconds."""
+        arguments = [*self._options(window=False), "--modify-window=-1", "-d", "-n", "-i"]
+        arguments += [*self._list_options(), "--", "./", self.target()]
+        return Run(Shape.PROBE, arguments, _list([path]), frozenset({path}))
+
+    def confine_probe(self) -> Run:
+        """Return the command that succeeds if our rsync knows `--confine-root`."""
+        return Run(Shape.PROBE, [self._sync.rsync.binary, "--confine-root=/", "--version"], b"", frozenset())
+
+    @property
+    def full_sync_deletes(self) -> bool:
+        """Whether a full sync deletes on the target at all."""
+        return self._sync.delete in (Delete.ALWAYS, Delete.STARTUP)
+
+    def target(self) -> str:
+        """Return the target so that rsync fails, instead of creating it, where it is missing."""
+        return self._base() + "."
+
+    def creating_target(self) -> str:
+        """Return the target so that rsync creates its last component where it is missing."""
+        return self._base()
+
+    def _base(self) -> str:
+        text = self._sync.target.text
+        if self._sync.target.kind is TargetKind.SSH and text.endswith(":"):
+            return text + "./"
+        return text.rstrip("/") + "/"
+
+    def _list_run(
+        self, shape: Shape, options: list[str], paths: Iterable[bytes], suffix: bytes = b""
+    ) -> Run | None:
+        listed = sorted(paths)
+        if not listed:
+            return None
+        recurses = shape in (Shape.EXACT_SUBTREES, Shape.SUBTREES)
+        progress = self._progress() if recurses else ["--info=stats2"]
+        arguments = [*self._options(), *options, *self._list_options(), *progress]
+        return Run(
+            shape, [*arguments, "--", "./", self.target()], _list(listed, suffix), frozenset(listed)
+        )
+
+    def _list_options(self) -> list[str]:
+        # --ignore-missing-args: what vanished since we looked has its own event under way.
+        # --force: a directory that became a file may hold something on the target.
+        return ["--from0", "--files-from=-", "--ignore-missing-args", "--force"]
+
+    def _progress(self) -> list[str]:
+        return ["--info=stats2,progress2"]
+
+    def _options(self, *, window: bool = True) -> list[str]:
+        """Return what every command of this sync begins with."""
+        rsync = self._sync.rsync
+        # --no-human-readable: figures that can be parsed, whatever the build's default is.
+        options = [rsync.binary, *rsync.flags, "--no-human-readable"]
+        # -s: names never pass through the remote shell.
+        options.append("-s" if self.traits.secluded else "--no-s")
+        if window and self.traits.nanoseconds and self.traits.secluded:
+            options.append("--modify-window=-1")
+        if self.traits.confines:
+            options.append(f"--confine-root={self._source_root}")
+        if self._sync.timeout:
+            options.append(f"--timeout={self._sync.timeout}")
+        if self._sync.target.kind is TargetKind.DAEMON:
+            options.append(f"--contimeout={_DAEMON_CONNECT_TIMEOUT}")
+        if self._sync.target.kind is TargetKind.SSH:
+            options += ["-e", ssh_command(self._sync.ssh)]
+        return [*options, *self._filters.rsync_arguments(), *rsync.extra]
+
+
+def _list(paths: Iterable[bytes], suffix: bytes = b"") -> bytes:
+    """Return a --from0 list. Without `./`, rsync drops names that begin with `#` or `;`, in silence."""
+    return b"".join(b"./" + path + (suffix if path else b"") + b"\0" for path in paths)
+
+
+def ssh_command(ssh: SshOptions) -> str:
+    """Return the ssh command as rsync's -e takes it: words, quoted by rsync's rules, not by a shell's."""
+    words = [ssh.binary]
+    if ssh.port is not None:
+        words += ["-p", str(ssh.port)]
+    if ssh.identity_file is not None:
+        # Without IdentitiesOnly an agent's keys are tried first, and too many of them end the login.
+        words += ["-i", ssh.identity_file, "-o", "IdentitiesOnly=yes"]
+    if ssh.user is not None:
+        words += ["-l", ssh.user]
+    for name, value in (*ssh.options, *_SSH_DEFAULTS):
+        words += ["-o", f"{name}={value}"]
+    return " ".join(_quote(word) for word in (*words, *ssh.extra))
+
+
+def _quote(word: str) -> str:
+    """Quote one word for -e: rsync(1) splits at spaces outside quotes; a quote inside quotes is doubled."""
+    if word and not re.search(r"[\s'\"]", word):
+        return word
+    return "'" + word.replace("'", "''") + "'"
+
+
+_COUNTS = re.compile(
+    rb"^(?:Number of regular files transferred: (?P<files>\d+)"
+    rb"|Number of deleted files: (?P<deleted>\d+)"
+    rb"|Total transferred file size: (?P<bytes>\d+))",
+    re.MULTILINE,
+)
+
+
+def statistics(output: bytes) -> Statistics:
+    """Return the figures that `--info=stats2` has printed; zero where it did not come to that."""
+    counts = {"files": 0, "bytes": 0, "deleted": 0}
+    for match in _COUNTS.finditer(output):
+        assert match.lastgroup is not None
+        counts[match.lastgroup] = int(match[match.lastgroup])
+    return Statistics(counts["files"], counts["bytes"], counts["deleted"])
+
+
+_PERCENT = re.compile(rb"\s(\d{1,3})%\s")
+
+
+def percent(output: bytes) -> int | None:
+    """Return the newest percentage that `--info=progress2` has printed in this piece of output."""
+    found = _PERCENT.findall(output)
+    return min(100, int(found[-1])) if found else None

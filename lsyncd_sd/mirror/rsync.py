@@ -1,0 +1,305 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Mirrors with rsync: carries full syncs and batches to one target and reports what became of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from types import TracebackType
+from typing import Protocol
+
+from lsyncd_sd.config.model import Sync, TargetKind
+from lsyncd_sd.loop import Loop
+from lsyncd_sd.mirror.attribution import Attribution, attribute
+from lsyncd_sd.mirror.command import Commands, Run, Shape, Statistics, percent, statistics
+from lsyncd_sd.mirror.outcome import Outcome, Verdict, judge
+from lsyncd_sd.mirror.process import OnExit, Process, Result, start_command, start_function
+from lsyncd_sd.mirror.steps import Start, Steps
+from lsyncd_sd.plan.batch import Kind, Mark, Marks, build
+from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.filters import Filter
+from lsyncd_sd.plan.guard import Identity
+
+# A local file system that does not answer a stat for so long is down. A guess.
+TARGET_CHECK_SECONDS = 30.0
+
+_BATCH_SHAPES = (
+    Shape.EXACT_ENTRIES,
+    Shape.ENTRIES,
+    Shape.EXACT_SUBTREES,
+    Shape.SUBTREES,
+    Shape.LEVELS,
+)
+_RECURSIVE_SHAPES = frozenset({Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.FULL})
+
+# After these the run did not come to its end, and a temporary file may be left behind on the target.
+_BROKEN_OFF = frozenset({Outcome.KILLED, Outcome.CUT_SHORT, Outcome.CONNECTION, Outcome.TARGET_FULL})
+
+
+class OpenSource(Protocol):
+    """The source's root, open, with its identity checked; a context manager."""
+
+    descriptor: int
+
+    def kind(self, path: bytes) -> Kind:
+        """Return what stands at `path`, symlinks not followed."""
+
+    def __enter__(self) -> OpenSource: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of a full sync or a batch.
+
+    `verdict` is the worst of its runs. `failed`: the marks that must be tried again; with `is_whole` nothing
+    of it counts as done. `again`: paths that deserve one more look although nothing failed.
+    """
+
+    verdict: Verdict
+    failed: dict[bytes, Mark] = field(default_factory=dict)
+    is_whole: bool = False
+    again: frozenset[bytes] = frozenset()
+    done: Statistics = field(default_factory=Statistics)
+    seconds: float = 0.0
+
+
+class RsyncMirror:
+    """One sync's way to one target. Its steps are run one at a time, by a `Task`."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        sync: Sync,
+        filters: Filter,
+        open_source: Callable[[], OpenSource],
+        on_percent: Callable[[int], None],
+    ) -> None:
+        self._loop = loop
+        self._sync = sync
+        self._filters = filters
+        self._open_source = open_source
+        self._on_percent = on_percent
+        self._overrides = dict(sync.exit_codes)
+        self._source_root = os.path.realpath(sync.source)
+        self.commands = Commands(sync, filters, self._source_root)
+        self._is_confine_probed = False
+
+    # ------------------------------------------------------------------ what is asked of a mirror
+
+    def target_identity(self) -> Steps[Identity | Verdict | None]:
+        """Return which directory a local target is, None if it is missing; a verdict if it does not answer.
+
+        In a process of its own: a network file system whose server is gone never answers.
+        """
+        assert self._sync.target.kind is TargetKind.LOCAL
+        path = self._sync.target.path
+
+        def look() -> bytes:
+            try:
+                status = os.stat(path)
+            except (FileNotFoundError, NotADirectoryError):
+                return b"missing"
+            return f"{os.statvfs(path).f_fsid} {status.st_ino}".encode()
+
+        def start(on_exit: OnExit) -> Process:
+            process = start_function(self._loop, look, on_exit)
+            process.limit(TARGET_CHECK_SECONDS)
+            return process
+
+        result = yield start
+        if result.was_cut_short:
+            message = f"{path} did not answer within {TARGET_CHECK_SECONDS:.0f} s"
+            return Verdict(Outcome.CONNECTION, message, result.code)
+        if result.code != 0:
+            return Verdict(Outcome.FAIL, result.errors.decode("utf-8", "backslashreplace"), result.code)
+        if result.output == b"missing":
+            return None
+        file_system, inode = result.output.split()
+        return Identity(int(file_system), int(inode))
+
+    def would_delete(self) -> Steps[int]:
+        """Return how many entries a full sync would delete now; 0 where the target is missing."""
+        result = yield self._start(self.commands.counting_run())
+        return statistics(result.output).deleted
+
+    def find_traits(self, sample: bytes | None) -> Steps[Report | None]:
+        """Find out by trying what both ends can do; return a report only if that failed.
+
+        `sample` is a file of the source (relative) with a modification time of broken seconds: it is sent
+        and looked at again. Without one it stays open whether the target keeps nanoseconds.
+        """
+        if not self._is_confine_probed:
+            result = yield self._start(self.commands.confine_probe(), in_source=False)
+            self.commands.traits = replace(self.commands.traits, confines=result.code == 0)
+            self._is_confine_probed = True
+        if self.commands.traits.nanoseconds is not None or sample is None:
+            return None
+        report = yield from self._send_sample(sample)
+        if report.verdict.outcome is Outcome.OK:
+            yield from self._look_again(sample)
+        elif report.verdict.outcome is not Outcome.TARGET_MISSING:
+            return report
+        return None
+
+    def full_sync(self, *, may_create: bool, sample: bytes | None) -> Steps[Report]:
+        """Make the whole target equal; `may_create` only for the very first one."""
+        report = yield from self._one_run(lambda: self.commands.full_run(may_create=may_create))
+        if report.verdict.outcome is Outcome.PARTIAL and self.commands.full_sync_deletes:
+            yield self._start(self.commands.prune_run(frozenset({b""})))
+        if report.verdict.outcome is Outcome.OK and sample is not None:
+            yield from self._look_again(sample)
+        return report
+
+    def batch(self, marks: Marks) -> Steps[Report]:
+        """Make the target right for `marks`; what stands at a path is looked up just before each run."""
+        total = Report(Verdict(Outcome.OK, "", 0))
+        for shape in _BATCH_SHAPES:
+            run = self._batch_run(marks, shape)
+            if run is None:
+                continue
+            report = yield from self._one_run(partial(self._batch_run, marks, shape))
+            _add(total, report)
+            if report.is_whole:
+                return _whole_failure(total, marks)
+            if report.verdict.outcome is Outcome.PARTIAL and shape in _RECURSIVE_SHAPES:
+                yield self._start(self.commands.prune_run(run.paths))
+        return total
+
+    # ------------------------------------------------------------------ one run
+
+    def _batch_run(self, marks: Marks, shape: Shape) -> Run | None:
+        with self._open_source() as source:
+            return self.commands.batch_run(build(marks, source.kind, self._filters.hides), shape)
+
+    def _send_sample(self, sample: bytes) -> Steps[Report]:
+        marks = {sample: Mark(Depth.ENTRY, exact=True)}
+        return (yield from self._one_run(lambda: self._batch_run(marks, Shape.EXACT_ENTRIES)))
+
+    def _look_again(self, sample: bytes) -> Steps[None]:
+        """See whether the target kept the nanoseconds of a file that was sent just now."""
+        if self.commands.traits.nanoseconds is not None or not self.commands.traits.secluded:
+            return
+        result = yield self._start(self.commands.resend_probe(sample))
+        if result.code == 0:
+            keeps = not _itemizes(result.output)
+            self.commands.traits = replace(self.commands.traits, nanoseconds=keeps)
+
+    def _one_run(self, make: Callable[[], Run | None]) -> Steps[Report]:
+        """Run what `make` returns; once more without `-s` where the target turns out to be rrsync."""
+        run = make()
+        if run is None:
+            return Report(Verdict(Outcome.OK, "", 0))
+        result = yield self._start(run)
+        verdict = judge(result, self._overrides)
+        if verdict.outcome is Outcome.RESTRICTED and self.commands.traits.secluded:
+            self.commands.traits = replace(self.commands.traits, secluded=False, nanoseconds=False)
+            run = make()
+            if run is None:
+                return Report(Verdict(Outcome.OK, "", 0))
+            result = yield self._start(run)
+            verdict = judge(result, self._overrides)
+        return self._report(run, result, verdict)
+
+    def _start(self, run: Run, *, in_source: bool = True) -> Start:
+        def start(on_exit: OnExit) -> Process:
+            if not in_source:
+                return start_command(self._loop, run.arguments, on_exit, stdin=run.stdin)
+            with self._open_source() as source:
+                process = start_command(
+                    self._loop, run.arguments, on_exit, stdin=run.stdin, directory=source.descriptor
+                )
+            if run.shape in _RECURSIVE_SHAPES:
+                process.show_output(self._pass_percent)
+            return process
+
+        return start
+
+    def _pass_percent(self, output: bytes) -> None:
+        found = percent(output)
+        if found is not None:
+            self._on_percent(found)
+
+    def _report(self, run: Run, result: Result, verdict: Verdict) -> Report:
+        report = Report(verdict, done=statistics(result.output), seconds=result.seconds)
+        match verdict.outcome:
+            case Outcome.OK:
+                pass
+            case Outcome.VANISHED:
+                report.again = self._attribute(run, result).paths
+            case Outcome.PARTIAL:
+                report.failed = self._failed_in_part(run, self._attribute(run, result))
+            case _:
+                report.is_whole = True
+                if verdict.outcome in _BROKEN_OFF:
+                    report.failed = _levels_of_temporary_files(run)
+        return report
+
+    def _attribute(self, run: Run, result: Result) -> Attribution:
+        recursive = run.shape in _RECURSIVE_SHAPES
+        prefixes = (os.fsencode(self._source_root), os.fsencode(self._sync.target.path.rstrip("/")))
+        named = attribute(
+            result.errors,
+            frozenset() if recursive else run.paths,
+            run.paths if recursive else frozenset(),
+            prefixes,
+        )
+        return Attribution(named.paths, named.complete and not result.errors_cut)
+
+    @staticmethod
+    def _failed_in_part(run: Run, named: Attribution) -> dict[bytes, Mark]:
+        """Return what of a run with exit status 23 must be tried again.
+
+        Its subtrees and levels in any case: after one read error rsync skips all deletions of the run.
+        """
+        entries = {path: Mark(Depth.ENTRY, exact=True) for path in named.paths}
+        if run.shape in _RECURSIVE_SHAPES:
+            # If every message names its file, the others were sent: no need to send them all again.
+            mark = Mark(Depth.SUBTREE, exact=not named.complete and run.shape is Shape.EXACT_SUBTREES)
+            return entries | dict.fromkeys(run.paths, mark)
+        if run.shape is Shape.LEVELS:
+            return {path: Mark(Depth.LEVEL, exact=False) for path in run.paths}
+        if named.complete and entries:
+            return entries
+        return {path: Mark(Depth.ENTRY, run.shape is Shape.EXACT_ENTRIES) for path in run.paths}
+
+
+def _itemizes(output: bytes) -> bool:
+    """Tell whether a dry run with -i listed the file itself as one to be changed."""
+    # `>f..t......` or `.f..t......`; a directory above it may differ for reasons of its own.
+    return any(line[1:2] == b"f" for line in output.splitlines())
+
+
+def _add(total: Report, report: Report) -> None:
+    total.done = total.done.plus(report.done)
+    total.seconds += report.seconds
+    total.again |= report.again
+    for path, mark in report.failed.items():
+        total.failed[path] = total.failed[path].merged(mark) if path in total.failed else mark
+    # The last failure stands for the batch: a whole one ends it, so it is always the worst.
+    if report.verdict.outcome is not Outcome.OK:
+        total.verdict = report.verdict
+
+
+def _whole_failure(total: Report, marks: Marks) -> Report:
+    """Nothing of the batch counts as done: all its marks, and what a broken-off run may have left."""
+    total.is_whole = True
+    for path, mark in marks.items():
+        total.failed[path] = total.failed[path].merged(mark) if path in total.failed else mark
+    return total
+
+
+def _levels_of_temporary_files(run: Run) -> dict[bytes, Mark]:
+    """Return the marks that remove `.NAME.XXXXXX` files of a run that was broken off."""
+    if run.shape in (Shape.EXACT_ENTRIES, Shape.ENTRIES):
+        return {parent: Mark(Depth.LEVEL, exact=False) for parent in _parents(run.paths)}
+    return {}
+
+
+def _parents(paths: Iterable[bytes]) -> set[bytes]:
+    return {path.rpartition(b"/")[0] for path in paths}

@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Turns dirty marks into the lists of one batch, by what the source holds at this moment.
+
+Pure: what stands at a path is asked through a function that the caller gives. The lists follow four rules
+that rsync's behaviour forces (docs/rsync.md): a path that is gone makes its nearest existing directory a
+*level*; a path below something that is not a real directory is never listed, that component is; what a
+subtree covers is listed nowhere else; what a filter hides is not listed, although its name may have to go.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from lsyncd_sd.plan.change import Depth
+
+
+class Kind(enum.Enum):
+    """What stands at a path of the source, symlinks not followed."""
+
+    MISSING = "missing"
+    DIRECTORY = "directory"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is known about one dirty path."""
+
+    depth: Depth
+    exact: bool
+
+    def merged(self, other: Mark) -> Mark:
+        """Return the mark that promises what both promise."""
+        return Mark(self.depth | other.depth, self.exact or other.exact)
+
+
+Marks = Mapping[bytes, Mark]
+
+
+@dataclass(slots=True)
+class Batch:
+    """The lists of one dispatch; paths are relative to the source, the empty path is its root.
+
+    `exact_entries`: sent whatever size and time say. `entries`: attributes, sent if they differ.
+    `exact_subtrees` and `subtrees`: the same with everything below them. `levels`: directories from which is
+    deleted what the source does not hold; the directory's own attributes are made equal too.
+    """
+
+    exact_entries: set[bytes] = field(default_factory=set)
+    entries: set[bytes] = field(default_factory=set)
+    exact_subtrees: set[bytes] = field(default_factory=set)
+    subtrees: set[bytes] = field(default_factory=set)
+    levels: set[bytes] = field(default_factory=set)
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lists()))
+
+    def _lists(self) -> tuple[set[bytes], ...]:
+        return self.exact_entries, self.entries, self.exact_subtrees, self.subtrees, self.levels
+
+
+LookUp = Callable[[bytes], Kind]
+IsHidden = Callable[[bytes, bool], bool]
+
+
+def build(marks: Marks, kind_of: LookUp, is_hidden: IsHidden) -> Batch:
+    """Return the batch that makes the target right for `marks`.
+
+    `kind_of(path)` must answer from one consistent look at the source; `is_hidden(path, is_directory)`
+    tells what the filters exclude, by a rule for the path or for a directory above it.
+    """
+    batch = Batch()
+    for path, mark in marks.items():
+        _list_one(batch, path, mark, kind_of, is_hidden)
+    _drop_covered(batch)
+    return batch
+
+
+def _list_one(batch: Batch, path: bytes, mark: Mark, kind_of: LookUp, is_hidden: IsHidden) -> None:
+    if not path:
+        if mark.depth & Depth.SUBTREE:
+            _add_subtree(batch, path, mark)
+        else:
+            # `./` cannot be listed as a mere entry: rsync would send what it contains. As a level
+            # it gets its attributes, and deletes nothing that the source has.
+            batch.levels.add(path)
+        return
+    standing, kind, is_whole = _first_not_directory(path, kind_of)
+    if kind is Kind.MISSING:
+        batch.levels.add(_parent(standing))
+    elif is_hidden(standing, kind is Kind.DIRECTORY):
+        # The filter may hide only what stands there now (`name/` hides directories): whether what the
+        # target holds under the name must go is rsync's to decide, with the same filter.
+        batch.levels.add(_parent(standing))
+    elif kind is Kind.DIRECTORY and mark.depth & Depth.SUBTREE:
+        _add_subtree(batch, standing, mark)
+    elif mark.exact or not is_whole:
+        batch.exact_entries.add(standing)
+    else:
+        batch.entries.add(standing)
+    if kind is Kind.DIRECTORY and mark.depth & Depth.LEVEL:
+        batch.levels.add(standing)
+
+
+def _add_subtree(batch: Batch, path: bytes, mark: Mark) -> None:
+    (batch.exact_subtrees if mark.exact else batch.subtrees).add(path)
+
+
+def _first_not_directory(path: bytes, kind_of: LookUp) -> tuple[bytes, Kind, bool]:
+    """Return the first component that is not a real directory, or the path itself, and what it is."""
+    end = path.find(b"/")
+    while end != -1:
+        ancestor = path[:end]
+        kind = kind_of(ancestor)
+        if kind is not Kind.DIRECTORY:
+            return ancestor, kind, False
+        end = path.find(b"/", end + 1)
+    return path, kind_of(path), True
+
+
+def _parent(path: bytes) -> bytes:
+    return path.rpartition(b"/")[0]
+
+
+def _drop_covered(batch: Batch) -> None:
+    """Drop what lies in a listed subtree, and what an exact list holds too."""
+    if batch.exact_subtrees:
+        covering = batch.exact_subtrees
+        batch.exact_subtrees = {path for path in covering if not is_below(path, covering)}
+        for paths in (batch.exact_entries, batch.entries, batch.subtrees, batch.levels):
+            _drop_below(paths, batch.exact_subtrees)
+    if batch.subtrees:
+        covering = batch.subtrees
+        batch.subtrees = {path for path in covering if not is_below(path, covering)}
+        # Not the exact ones: a subtree that is not exact promises less for them.
+        for paths in (batch.entries, batch.levels):
+            _drop_below(paths, batch.subtrees)
+    batch.entries -= batch.exact_entries
+
+
+def _drop_below(paths: set[bytes], subtrees: set[bytes]) -> None:
+    paths -= {path for path in paths if path in subtrees or is_below(path, subtrees)}
+
+
+def is_below(path: bytes, directories: set[bytes]) -> bool:
+    """Tell whether a directory above `path` is among `directories`."""
+    if not path:
+        return False
+    if b"" in directories:
+        return True
+    end = path.find(b"/")
+    while end != -1:
+        if path[:end] in directories:
+            return True
+        end = path.find(b"/", end + 1)
+    return False

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Collects changes into dirty marks, and says when they are due; what fails comes back to it.
+
+A mark says "make the target agree with whatever the source holds here when the batch runs", so creates,
+writes, chmods and deletes of a path all collapse into one fact, in any order and number. Pure: the time
+(monotonic seconds) is an argument.
+
+Invariant: the target equals the source outside of `pending`, `in_flight` and `troubled`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from lsyncd_sd.plan.batch import Mark, Marks, is_below
+from lsyncd_sd.plan.change import Change, Depth
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """When a batch is dispatched: `delay` seconds after its first change, or at `max_changes` marks."""
+
+    delay: float
+    max_changes: int
+
+
+@dataclass(slots=True)
+class Troubled:
+    """Marks that failed by themselves (an unreadable file); they are retried apart from the rest."""
+
+    marks: dict[bytes, Mark]
+    attempts: int
+    retry_at: float
+
+
+class Collator:
+    """The dirty marks of one target: pending, in flight, and troubled."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.pending: dict[bytes, Mark] = {}
+        self.in_flight: dict[bytes, Mark] = {}
+        self.troubled: Troubled | None = None
+        # An exact subtree swallows every later mark below it.
+        self._exact_subtrees: set[bytes] = set()
+        self._first_change_at: float | None = None
+        self._flight_attempts = 0
+
+    def __len__(self) -> int:
+        """The number of dirty paths, wherever they are."""
+        troubled = len(self.troubled.marks) if self.troubled else 0
+        return len(self.pending) + len(self.in_flight) + troubled
+
+    def add(self, changes: Iterable[Change], now: float) -> None:
+        """Take in what the watch room saw."""
+        for change in changes:
+            self._put(change.path, Mark(change.depth, change.exact), now)
+
+    def _put(self, path: bytes, mark: Mark, now: float) -> None:
+        if self._first_change_at is None:
+            self._first_change_at = now
+        known = self.pending.get(path)
+        if known is not None:
+            mark = known.merged(mark)
+        elif self._exact_subtrees and is_below(path, self._exact_subtrees):
+            return
+        self.pending[path] = mark
+        if mark.exact and mark.depth & Depth.SUBTREE:
+            self._exact_subtrees.add(path)
+
+    def due_at(self) -> float | None:
+        """Return when the next batch is due (monotonic seconds, may be past), None if nothing waits."""
+        if self.in_flight:
+            return None
+        times = []
+        if self._first_change_at is not None:
+            full = len(self.pending) >= self._limits.max_changes
+            times.append(self._first_change_at + (0 if full else self._limits.delay))
+        if self.troubled is not None:
+            times.append(self.troubled.retry_at)
+        return min(times, default=None)
+
+    def take(self, now: float) -> Marks:
+        """Move what is due into flight and return it; the troubled marks only if they are due alone.
+
+        What is in flight is never touched by new changes: it is the caller's until `succeeded` or `failed`.
+        """
+        assert not self.in_flight, "one batch at a time"
+        if self._first_change_at is not None and not self._troubled_first(now):
+            self.in_flight, self.pending = self.pending, {}
+            self._exact_subtrees = set()
+            self._first_change_at = None
+            self._flight_attempts = 0
+        elif self.troubled is not None:
+            self.in_flight, self._flight_attempts = self.troubled.marks, self.troubled.attempts
+            self.troubled = None
+        return self.in_flight
+
+    def _troubled_first(self, now: float) -> bool:
+        """Fresh changes go first unless only the retry is due: neither may starve the other."""
+        fresh_due = self._first_change_at is not None and (
+            len(self.pending) >= self._limits.max_changes
+            or self._first_change_at + self._limits.delay <= now
+        )
+        return not fresh_due and self.troubled is not None and self.troubled.retry_at <= now
+
+    def succeeded(self) -> None:
+        """The batch in flight did all it was asked to."""
+        self.in_flight = {}
+
+    def failed(self, also: Marks, now: float) -> None:
+        """The batch in flight failed as a whole: all of it, and `also`, is dirty again, and due at once.
+
+        When it is tried again is its caller's to say: the failure may concern the whole target.
+        """
+        returned, self.in_flight = self.in_flight, {}
+        for marks in (returned, also):
+            for path, mark in marks.items():
+                self._put(path, mark, now)
+        if returned or also:
+            self._first_change_at = now - self._limits.delay
+
+    def failed_in_part(self, failed: Marks, now: float, retry_after: float) -> int:
+        """Only `failed` did not succeed: keep it apart, to be retried in `retry_after` seconds.
+
+        Return how many attempts in a row these marks (or those they join) have failed.
+        """
+        self.in_flight = {}
+        marks = dict(failed)
+        attempts = self._flight_attempts + 1
+        if self.troubled is not None:
+            for path, mark in self.troubled.marks.items():
+                marks[path] = marks[path].merged(mark) if path in marks else mark
+            attempts = max(attempts, self.troubled.attempts)
+        self.troubled = Troubled(marks, attempts, now + retry_after)
+        return attempts
+
+    def attempts(self) -> int:
+        """Return how often the marks in flight have failed before."""
+        return self._flight_attempts
+
+    def clear(self) -> None:
+        """Forget everything: a full sync is about to begin, which covers all that was seen so far."""
+        self.pending, self.in_flight, self.troubled = {}, {}, None
+        self._exact_subtrees = set()
+        self._first_change_at = None
+        self._flight_attempts = 0

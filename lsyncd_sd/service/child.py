@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""One sync's process as the parent sees it: what phase it is in, until when, and what follows.
+
+Book-keeping only: forking, killing and logging is the supervisor's; time (monotonic seconds) is an argument.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from dataclasses import dataclass, field, replace
+
+from lsyncd_sd.config.model import Sync
+from lsyncd_sd.printable import visible
+from lsyncd_sd.service.status import State, SyncStatus
+
+# So many crashes in so many seconds are no accident: the child is given up until somebody looks.
+CRASH_LIMIT = 5
+CRASH_WINDOW_SECONDS = 300.0
+
+# Before a crashed child is replaced: doubled with each crash, so that a crash at start does not spin.
+RESPAWN_FIRST_SECONDS = 0.25
+RESPAWN_LIMIT_SECONDS = 30.0
+
+# After SIGABRT, which makes a hung child show its stack, and after SIGKILL, which may have to wait for the
+# kernel, before the next measure.
+ABORT_SECONDS = 5.0
+KILL_SECONDS = 10.0
+
+
+class Phase(enum.Enum):
+    """Where a child is in its life; the comment says what ends the phase."""
+
+    WAITING = "waiting"  # its deadline: then it is (re)started
+    RUNNING = "running"  # a missed ping, its death, or the supervisor's wish
+    ABORTING = "aborting"  # its death, or its deadline: then SIGKILL
+    KILLING = "killing"  # its death, or its deadline: then it is stuck
+    STUCK = "stuck"  # its death: it sits in the kernel, and another beside it would not fare better
+    STOPPING = "stopping"  # its death, or its deadline: then SIGKILL
+    SWEEPING = "sweeping"  # its orphans' death, looked for at each deadline
+    FAILED = "failed"  # the operator
+    STOPPED = "stopped"  # nothing: it is about to be forgotten, or replaced by another configuration
+
+
+@dataclass(slots=True)
+class Child:
+    """The process of one sync; the supervisor owns it, and the descriptors it names.
+
+    `queue` is the inotify queue, -1 while none is open; `lock` the target's lock, -1 likewise.
+    """
+
+    sync: Sync
+    status: SyncStatus
+    phase: Phase = Phase.WAITING
+    deadline: float = 0.0
+    pid: int = 0
+    queue: int = -1
+    lock: int = -1
+    is_ready: bool = False
+    accepted: str = ""
+    full_sync_reason: str = "start"
+    restarts: int = 0
+    # It was told to stop: its death is no crash, and what follows is `successor` (None: nothing).
+    is_unwanted: bool = False
+    successor: Sync | None = None
+    # Of the process that died last: its session, in which its orphans are, and what follows.
+    session: int = 0
+    respawn_at: float = 0.0
+    give_up_reason: str = ""
+    crashes: list[float] = field(default_factory=list)
+
+    def heard(self, now: float, limit: float) -> None:
+        """A ping came: the next one is expected within `limit` seconds."""
+        if self.phase is Phase.RUNNING:
+            self.deadline = now + limit
+
+    def crashed(self, now: float, random_source: random.Random) -> bool:
+        """Count a crash and plan the replacement, at `respawn_at`; return False if it is given up."""
+        self.crashes = [when for when in self.crashes if now - when < CRASH_WINDOW_SECONDS] + [now]
+        if len(self.crashes) >= CRASH_LIMIT:
+            return False
+        seconds = min(RESPAWN_LIMIT_SECONDS, RESPAWN_FIRST_SECONDS * 2.0 ** (len(self.crashes) - 1))
+        self.respawn_at = now + seconds * random_source.uniform(0.75, 1.25)
+        return True
+
+    def show(self, state: State, unix_time: float, reason: str = "") -> None:
+        """Set the status that the parent knows by itself."""
+        since = self.status.since if state is self.status.state else unix_time
+        pid = self.pid or None
+        self.status = replace(
+            self.status, state=state, since=since, reason=reason, pid=pid, restarts=self.restarts
+        )
+
+    def take_status(self, status: SyncStatus) -> None:
+        """Take over what the child says of itself."""
+        if status.name == self.sync.name and self.phase in (Phase.RUNNING, Phase.STOPPING):
+            self.status = replace(status, restarts=self.restarts)
+
+
+def new_child(sync: Sync, unix_time: float) -> Child:
+    """Return a child that is to be started at once."""
+    status = SyncStatus(
+        name=sync.name,
+        source=visible(sync.source),
+        target=visible(sync.target.text),
+        state=State.STARTING,
+        since=unix_time,
+    )
+    return Child(sync, status)

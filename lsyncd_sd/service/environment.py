@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Knows the folders the program uses, from systemd's variables or their defaults.
+
+RUNTIME_DIRECTORY, STATE_DIRECTORY and CONFIGURATION_DIRECTORY (systemd.exec(5)) make everything run
+unprivileged from a checkout too.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from lsyncd_sd.errors import ExitStatus, LsyncdError
+
+CONTROL_SOCKET = "control"
+NOTIFY_SOCKET = "notify"
+
+# The folder of one unit lies below this one; locks lie beside, because they hold between units.
+_PROJECT = "lsyncd-sd"
+
+
+def _is_root() -> bool:
+    return os.geteuid() == 0
+
+
+def _from_variable(name: str) -> Path | None:
+    # systemd gives several folders separated by colons; ours is the first.
+    value = os.environ.get(name, "").split(":")[0]
+    return Path(value) if value else None
+
+
+def _runtime_base() -> Path:
+    if _is_root():
+        return Path("/run") / _PROJECT
+    return Path(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.geteuid()}") / _PROJECT
+
+
+def runtime_directory(instance: str) -> Path:
+    """Return the folder for sockets: the one systemd made, or the one `lsyncd@INSTANCE` would have.
+
+    An empty `instance` means the parent of all files, `lsyncd-sd.service`.
+    """
+    given = _from_variable("RUNTIME_DIRECTORY")
+    if given is not None:
+        return given
+    return _runtime_base() / "i" / instance if instance else _runtime_base() / "all"
+
+
+def locks_directory(runtime: Path) -> Path:
+    """Return the folder of the locks that hold between all instances of the system (or of the user)."""
+    for folder in (runtime, *runtime.parents):
+        if folder.name == _PROJECT:
+            return folder / "locks"
+    return runtime / "locks"
+
+
+def state_directory() -> Path:
+    """Return the folder of what outlives the process."""
+    given = _from_variable("STATE_DIRECTORY")
+    if given is not None:
+        return given
+    if _is_root():
+        return Path("/var/lib") / _PROJECT
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / _PROJECT
+
+
+def configuration_directory() -> Path:
+    """Return the folder of the configuration files."""
+    given = _from_variable("CONFIGURATION_DIRECTORY")
+    if given is not None:
+        return given
+    if _is_root():
+        return Path("/etc/lsyncd.d")
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "lsyncd.d"
+
+
+def configuration_file(name: str) -> str:
+    """Return the file that a NAME or FILE argument means; a name has no slash and no suffix."""
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        return name
+    return str(configuration_directory() / f"{name}.yaml")
+
+
+def configuration_files() -> list[str]:
+    """Return every configuration file there is, in the order of their names."""
+    return sorted(glob.glob(glob.escape(str(configuration_directory())) + "/*.yaml"))
+
+
+def control_sockets() -> list[str]:
+    """Return the control sockets of the instances that may be running, the one of the environment alone."""
+    given = _from_variable("RUNTIME_DIRECTORY")
+    if given is not None:
+        return [str(given / CONTROL_SOCKET)]
+    base = _runtime_base()
+    found = [*sorted(base.glob(f"i/*/{CONTROL_SOCKET}")), base / "all" / CONTROL_SOCKET]
+    return [str(path) for path in found if path.exists()]
+
+
+def make_directory(path: Path, mode: int) -> None:
+    """Make a folder and those above it. Raises LsyncdError with what to do about it."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if path.stat().st_uid == os.geteuid() and path.stat().st_mode & 0o777 & ~mode:
+            path.chmod(mode)
+    except OSError as error:
+        raise LsyncdError(
+            f"cannot make the folder {path}: {error.strerror}",
+            "set RUNTIME_DIRECTORY and STATE_DIRECTORY to folders of your own to run without the unit",
+            ExitStatus.USAGE,
+        ) from None

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Keeps what outlives the process: for each sync and target what was mirrored last, in one small file.
+
+The file is written as a whole and renamed into place; one that is torn, foreign or of another format is
+treated as if it was not there, which is always safe: it means a full sync, and that nothing is known.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lsyncd_sd.config.model import Sync
+from lsyncd_sd.plan.guard import Identity, Memory
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is remembered of a sync. `nanoseconds`: whether its target keeps them, None if not known."""
+
+    memory: Memory = field(default_factory=Memory)
+    was_mirrored: bool = False
+    nanoseconds: bool | None = None
+    secluded: bool = True
+
+
+class Store:
+    """The state file of one sync."""
+
+    def __init__(self, directory: Path, sync: Sync) -> None:
+        self.path = directory / sync.file_stem / f"{sync.name}.json"
+        # Another source or target under the same name has nothing to do with what was remembered.
+        self._about = {"source": sync.source, "target": sync.target.text}
+
+    def load(self) -> Record:
+        """Return what is remembered; an empty record if there is nothing that can be trusted."""
+        try:
+            document = json.loads(self.path.read_bytes())
+            if document["format"] != FORMAT or document["about"] != self._about:
+                return Record()
+            return _record(document)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return Record()
+
+    def save(self, record: Record) -> None:
+        """Write `record` so that a crash at any moment leaves the old or the new one. Raises OSError."""
+        document = {"format": FORMAT, "about": self._about, **_document(record)}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".new")
+        with open(temporary, "w", encoding="ascii") as file:
+            json.dump(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, self.path)
+        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            # Without it the new name may be lost in a power cut although its content was kept.
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _document(record: Record) -> dict[str, Any]:
+    return {
+        "source_identity": record.memory.source,
+        "source_had_entries": record.memory.source_had_entries,
+        "target_identity": record.memory.target,
+        "was_mirrored": record.was_mirrored,
+        "nanoseconds": record.nanoseconds,
+        "secluded": record.secluded,
+    }
+
+
+def _record(document: dict[str, Any]) -> Record:
+    return Record(
+        memory=Memory(
+            source=_identity(document["source_identity"]),
+            source_had_entries=_flag(document["source_had_entries"]),
+            target=_identity(document["target_identity"]),
+        ),
+        was_mirrored=_flag(document["was_mirrored"]),
+        nanoseconds=None if document["nanoseconds"] is None else _flag(document["nanoseconds"]),
+        secluded=_flag(document["secluded"]),
+    )
+
+
+def _identity(value: Any) -> Identity | None:
+    if value is None:
+        return None
+    file_system, inode = value
+    if type(file_system) is not int or type(inode) is not int:
+        raise ValueError("an identity is two numbers")
+    return Identity(file_system, inode)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("not true or false")
+    return value

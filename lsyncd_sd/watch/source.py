@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Looks at the source as it is now: its root's identity, whether it is empty, and what stands at a path."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from types import TracebackType
+
+from lsyncd_sd.plan.batch import Kind
+from lsyncd_sd.plan.guard import Identity
+
+# How many entries are looked at for a sample: enough for any ordinary tree, and no walk of a huge one.
+SAMPLE_SEARCH_ENTRIES = 2000
+SAMPLE_LARGEST_BYTES = 1024 * 1024
+
+
+class Source:
+    """The source's root, held open for as long as one batch is built and started.
+
+    Nothing stays open between batches: an open directory would keep its file system from being unmounted.
+    Use it as a context manager. Raises OSError from the constructor: ENOENT, ENOTDIR, EACCES.
+    """
+
+    def __init__(self, path: bytes) -> None:
+        self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._kinds: dict[bytes, Kind] = {}
+
+    def __enter__(self) -> Source:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the root; may be called twice."""
+        if self.descriptor >= 0:
+            os.close(self.descriptor)
+            self.descriptor = -1
+
+    def identity(self) -> Identity:
+        """Return which directory this is: file system and inode."""
+        return identity_of(self.descriptor)
+
+    def is_empty(self) -> bool:
+        """Tell whether the root holds no entry at all."""
+        with os.scandir(self.descriptor) as entries:
+            return next(entries, None) is None
+
+    def kind(self, path: bytes) -> Kind:
+        """Return what stands at `path` (relative) without following a symlink in any component.
+
+        `Kind.MISSING` also when a component above is missing or is not a directory. Answers are
+        remembered: one batch is built from one view of the tree.
+        """
+        if not path:
+            return Kind.DIRECTORY
+        known = self._kinds.get(path)
+        if known is None:
+            parent = path.rpartition(b"/")[0]
+            known = self._lstat(path) if self.kind(parent) is Kind.DIRECTORY else Kind.MISSING
+            self._kinds[path] = known
+        return known
+
+    def find_sample(self, is_excluded: Callable[[bytes, bool], bool]) -> bytes | None:
+        """Return a small regular file whose modification time has broken seconds, None if none is near.
+
+        Sent and looked at again, it shows whether the target keeps nanoseconds.
+        """
+        seen = 0
+        pending = [b""]
+        while pending and seen < SAMPLE_SEARCH_ENTRIES:
+            directory = pending.pop()
+            for name, status in self._entries(directory):
+                seen += 1
+                path = directory + b"/" + name if directory else name
+                is_directory = stat.S_ISDIR(status.st_mode)
+                if is_excluded(path, is_directory):
+                    continue
+                if is_directory:
+                    pending.append(path)
+                elif _is_sample(status):
+                    return path
+        return None
+
+    def _entries(self, directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
+        try:
+            descriptor = os.open(
+                directory or b".", os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=self.descriptor
+            )
+        except OSError:
+            return
+        try:
+            for name in os.listdir(descriptor):
+                try:
+                    status = os.lstat(name, dir_fd=descriptor)
+                except OSError:
+                    continue
+                yield os.fsencode(name), status
+        finally:
+            os.close(descriptor)
+
+    def _lstat(self, path: bytes) -> Kind:
+        try:
+            mode = os.lstat(path, dir_fd=self.descriptor).st_mode
+        except OSError:
+            return Kind.MISSING
+        return Kind.DIRECTORY if stat.S_ISDIR(mode) else Kind.OTHER
+
+
+def identity_of(target: int | bytes) -> Identity:
+    """Return the identity of an open descriptor or a path: f_fsid of statvfs(3) and the inode number.
+
+    st_dev is no part of it: it changes over reboots for the same file system.
+    """
+    return Identity(os.statvfs(target).f_fsid, os.stat(target).st_ino)
+
+
+def _is_sample(status: os.stat_result) -> bool:
+    return (
+        stat.S_ISREG(status.st_mode)
+        and bool(status.st_mode & 0o400)
+        and status.st_size <= SAMPLE_LARGEST_BYTES
+        and status.st_mtime_ns % 1_000_000_000 != 0
+    )

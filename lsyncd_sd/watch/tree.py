@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The table of watched directories: which watch descriptor stands for which place in the source.
+
+Pure book-keeping: no system call happens here. The kernel's numbers are believed, our names follow them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+class Node:
+    """One watched directory. `parent` is None for the root, and for what is no longer in the table."""
+
+    __slots__ = ("children", "name", "parent", "wd")
+
+    def __init__(self, wd: int, parent: Node | None, name: bytes) -> None:
+        self.wd = wd
+        self.parent = parent
+        self.name = name
+        # Most directories have no subdirectories: the dictionary is made with the first one.
+        self.children: dict[bytes, Node] | None = None
+
+
+class Tree:
+    """Watched directories by watch descriptor, and by parent and name; paths are relative to the root.
+
+    Invariant: `_by_wd` holds exactly the nodes that can be reached from `root`, each under its own number.
+    """
+
+    def __init__(self) -> None:
+        self.root: Node | None = None
+        self._by_wd: dict[int, Node] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_wd)
+
+    def set_root(self, wd: int) -> Node:
+        """Make `wd` the root of an empty table."""
+        assert not self._by_wd, "the root of a table is set once"
+        self.root = Node(wd, None, b"")
+        self._by_wd[wd] = self.root
+        return self.root
+
+    def get(self, wd: int) -> Node | None:
+        """Return the directory that `wd` stands for, None if the table does not hold it."""
+        return self._by_wd.get(wd)
+
+    def child(self, parent: Node, name: bytes) -> Node | None:
+        """Return what the table has at `name` in `parent`."""
+        return parent.children.get(name) if parent.children is not None else None
+
+    def holds(self, node: Node) -> bool:
+        """Tell whether `node` is (still) part of the table."""
+        return self._by_wd.get(node.wd) is node
+
+    def path(self, node: Node) -> bytes:
+        """Return the path of `node` relative to the root; empty for the root itself."""
+        parts = []
+        current: Node | None = node
+        while current is not None and current.parent is not None:
+            parts.append(current.name)
+            current = current.parent
+        return b"/".join(reversed(parts))
+
+    def attach(self, wd: int, parent: Node, name: bytes) -> Node:
+        """Enter a directory; its number and its place must both be free."""
+        assert wd not in self._by_wd, "detach a directory before attaching it elsewhere"
+        node = Node(wd, parent, name)
+        if parent.children is None:
+            parent.children = {}
+        assert name not in parent.children, "detach what holds the place first"
+        parent.children[name] = node
+        self._by_wd[wd] = node
+        return node
+
+    def detach(self, node: Node) -> list[int]:
+        """Take `node` and all below it out of the table; return their watch descriptors."""
+        if node.parent is not None and node.parent.children is not None:
+            del node.parent.children[node.name]
+        else:
+            self.root = None
+        gone = [below.wd for below in self._walk(node)]
+        for wd in gone:
+            del self._by_wd[wd]
+        node.parent = None
+        return gone
+
+    def is_at_or_above(self, node: Node, other: Node) -> bool:
+        """Tell whether `node` is `other` or one of its ancestors."""
+        current: Node | None = other
+        while current is not None:
+            if current is node:
+                return True
+            current = current.parent
+        return False
+
+    def _walk(self, node: Node) -> Iterator[Node]:
+        pending = [node]
+        while pending:
+            current = pending.pop()
+            yield current
+            if current.children is not None:
+                pending.extend(current.children.values())
