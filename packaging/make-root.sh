@@ -10,7 +10,7 @@ set -eu
 
 SUITE=${1:?which suite?}
 # dbus and libpam-systemd are what a user manager needs; lsyncd is the old program, which we install next to.
-PACKAGES=systemd,systemd-sysv,dbus,libpam-systemd,procps,python3,rsync,openssh-server,lsyncd,man-db,ca-certificates
+PACKAGES=systemd,systemd-sysv,dbus,libpam-systemd,procps,python3,rsync,openssh-server,lsyncd,man-db,acl,attr,libcap2-bin
 # These lie only in apt's cache: installing lsyncd-sd must bring them in, so a missing dependency shows.
 DEPENDENCIES="python3-pyinotify python3-sdnotify python3-systemd python3-yaml"
 
@@ -51,6 +51,7 @@ if [ ! -d "$ROOT" ]; then
         --skip=cleanup/apt \
         --customize-hook='rm -f "$1"/var/cache/apt/archives/*.deb' \
         --customize-hook="chroot \"\$1\" apt-get -qq install -y --download-only $DEPENDENCIES" \
+        --customize-hook='echo 127.0.0.1 localhost > "$1/etc/hosts"' \
         --customize-hook='chroot "$1" passwd -q -d root' \
         --customize-hook='chroot "$1" systemctl -q mask systemd-networkd.service systemd-resolved.service' \
         --customize-hook='chroot "$1" systemctl -q disable apt-daily.timer apt-daily-upgrade.timer' \

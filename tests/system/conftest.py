@@ -40,7 +40,7 @@ def pytest_runtest_makereport(
     machine = getattr(item, "funcargs", {}).get("machine")
     # At a teardown the machine may be down.
     if report.failed and report.when != "teardown" and machine is not None:
-        report.sections.append(("end of the machine's journal", machine.end_of_journal()))
+        report.sections.append(("journal of the machine", machine.readable_journal(call.start)))
     return report
 
 

@@ -142,9 +142,9 @@ class Machine:
         lines = self.run("journalctl", "--boot", "--all", "--output=json", *matches).stdout.splitlines()
         return [json.loads(line) for line in lines]
 
-    def end_of_journal(self) -> str:
-        """Return what a failed test should show."""
-        return self.run("journalctl", "--boot", "--lines=200", "--no-pager", "-o", "short-precise").stdout
+    def readable_journal(self, since: float) -> str:
+        """Return all entries since a Unix time as lines: what a failed test shows."""
+        return self.run("journalctl", f"--since=@{since:.0f}", "--no-pager", "-o", "short-precise").stdout
 
     def unit_property(self, unit: str, name: str) -> str:
         """Return one property of a unit, as systemctl shows it."""
