@@ -12,9 +12,9 @@ from typing import Any
 
 from lsyncd_sd.config.model import Configuration, Sync, TargetKind
 from lsyncd_sd.config.nodes import NULL_WORDS
-from lsyncd_sd.config.report import visible
 from lsyncd_sd.config.settings import SETTINGS, Effect, Scope, Setting, default_settings, settings_of
 from lsyncd_sd.config.values import Flag, Schema, Section
+from lsyncd_sd.printable import visible
 
 SAMPLE_WIDTH = 96
 MANUAL_WIDTH = 90  # of the source of the page only

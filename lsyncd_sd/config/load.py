@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from lsyncd_sd.config.checks import check_together
 from lsyncd_sd.config.model import Configuration
 from lsyncd_sd.config.reader import read_bytes, read_into
-from lsyncd_sd.config.report import Report, visible
+from lsyncd_sd.config.report import Report
 from lsyncd_sd.errors import ConfigurationError, Problem
+from lsyncd_sd.printable import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +42,19 @@ def load(paths: Sequence[str]) -> Loaded:
     warnings: list[Problem] = []
     for path, (configuration, own) in found.items():
         here = f"{visible(path)}:"
-        problems = tuple(own + [problem for problem in together if problem.place.startswith(here)])
+        everything = own + [problem for problem in together if problem.place.startswith(here)]
+        problems = tuple(sorted(everything, key=_position))
         if all(problem.is_warning for problem in problems):
             good.append(configuration)
             warnings.extend(problems)
         else:
             failures.append((path, problems))
     return Loaded(tuple(good), tuple(failures), tuple(warnings))
+
+
+def _position(problem: Problem) -> tuple[int, ...]:
+    """Return line and column, to show problems in the order of the file; what has no place comes first."""
+    return tuple(int(part) for part in problem.place.split(":")[-2:] if part.isdecimal())
 
 
 def _read(path: str) -> tuple[Configuration, list[Problem]]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Mapping
@@ -12,12 +13,13 @@ from lsyncd_sd.config.build import Given, Values, build_sync
 from lsyncd_sd.config.model import Configuration, Sync
 from lsyncd_sd.config.nodes import BrokenNode, ListNode, MapNode, Node, Scalar, describe, parse
 from lsyncd_sd.config.parsers import parse_name
-from lsyncd_sd.config.report import Refused, Report, shown, visible
+from lsyncd_sd.config.report import Refused, Report, shown
 from lsyncd_sd.config.settings import Scope, Setting, default_settings, settings_of
 from lsyncd_sd.config.strangers import hint_for
 from lsyncd_sd.config.values import Section
 from lsyncd_sd.config.yamlhints import LUA_HINT, looks_like_lua
 from lsyncd_sd.errors import ConfigurationError, Problem
+from lsyncd_sd.printable import visible
 
 # a thousand syncs written out are a tenth of it; a larger file is a mistake, and would be slow to tell so
 MAXIMUM_BYTES = 1024 * 1024
@@ -48,11 +50,12 @@ def read_bytes(path: str) -> bytes:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError) as error:
         raise ConfigurationError([_not_readable(place, error)]) from None
-    with open(descriptor, "rb") as file:
+    with contextlib.ExitStack() as stack:
+        stack.callback(os.close, descriptor)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise ConfigurationError([Problem(place, "this is not a file", "name a file of YAML text")])
         try:
-            data = file.read(MAXIMUM_BYTES + 1)
+            data = stack.enter_context(open(descriptor, "rb", closefd=False)).read(MAXIMUM_BYTES + 1)
         except OSError as error:
             raise ConfigurationError([_not_readable(place, error)]) from None
     return data
@@ -79,7 +82,7 @@ def read_into(text: str | bytes, path: str, report: Report) -> Configuration:
         )
         return Configuration(path, stem, ())
     root = parse(text, report)
-    if root is None:
+    if root is None or (isinstance(root, Scalar) and root.is_null):
         if not report.has_errors:
             report.error(report.place(0, 0), "the file is empty", SHORTEST_FILE)
         return Configuration(path, stem, ())
@@ -207,7 +210,11 @@ def _read_section(
     present = {key.text for key, _ in node.entries}
     for setting in settings.values():
         if setting.required and setting.name not in present:
-            report.error(node.place, f"no {shown(setting.name)} is given", f"for example: {setting.example}")
+            report.error(
+                node.place,
+                f"no {shown(setting.name)} is given",
+                f"for example: {setting.name}: {setting.example}",
+            )
     return values
 
 
@@ -223,7 +230,7 @@ def _read_value(node: Node, setting: Setting, report: Report) -> object | None:
         hint = (
             "leave the key out"
             if isinstance(node, Scalar) and node.is_null
-            else f"for example: {setting.example}"
+            else f"for example: {setting.name}: {setting.example}"
         )
         report.error(node.place, f"{setting.name}: a mapping is expected, this is {describe(node)}", hint)
         return None

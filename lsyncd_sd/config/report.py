@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 from lsyncd_sd.errors import ConfigurationError, Problem
+from lsyncd_sd.printable import visible
 
-SHOWN_CHARACTERS = 70  # enough to recognise a value, short enough for one line of a terminal
+SHOWN_CHARACTERS = 200  # nearly every path is shown whole, and a file that is no text floods nothing
 
 
 class Refused(ValueError):
@@ -18,14 +19,6 @@ class Refused(ValueError):
         super().__init__(message)
         self.message = message
         self.hint = hint
-
-
-def visible(text: str) -> str:
-    """Return the text with everything that could move a cursor or break a line written as an escape."""
-    return "".join(
-        character if character.isprintable() else character.encode("unicode_escape").decode("ascii")
-        for character in text
-    )
 
 
 def shown(text: str) -> str:

@@ -153,8 +153,8 @@ _SYNC = (
         "exit_codes", Scope.SYNC, CodeMap(Integer(1, 255), Choice(OUTCOMES, _LSYNCD_OUTCOMES)), {},
         "What exit codes of rsync mean, where that is not what they usually mean: ok (done), vanished "
         "(done, but look once more), partial (some of it failed: those paths again), target-full (wait for "
-        "room), connection (the target cannot be reached: all of it again, more and more slowly), fail (show "
-        "the error, try again slowly). Codes that are not given keep their meaning.",
+        "room), connection (the target cannot be reached: all of it again, more and more slowly), fail "
+        "(show the error, try again slowly). Codes that are not given keep their meaning.",
         "{23: ok}",
     ),
     Setting(

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from lsyncd_sd.config.document import sample_text, schema_text, show
 from lsyncd_sd.config.load import Loaded, load
 from lsyncd_sd.config.model import Configuration
-from lsyncd_sd.config.report import visible
 from lsyncd_sd.errors import ExitStatus
+from lsyncd_sd.printable import visible
 
 # takes lines with their ends, as sys.stdout.write does
 Write = Callable[[str], object]

@@ -11,7 +11,7 @@ from lsyncd_sd.config.report import Report, shown
 
 TAB_HINT = "YAML indents with spaces only: replace the tab by spaces"
 LUA_HINT = "this looks like a Lua file of Lsyncd; lsyncd-sd reads YAML, see lsyncd-sd.yaml(5)"
-_LUA = re.compile(r"^\s*(--|settings\s*[{(=]|sync\s*\{)", re.MULTILINE)
+_LUA = re.compile(r"^\s*(--\s|settings\s*[{(=]|sync\s*\{)", re.MULTILINE)
 
 # what the parser says (in its problem or its context) -> what to do; the first that fits is taken
 _HINTS = (
@@ -22,7 +22,7 @@ _HINTS = (
     ("while scanning a directive", "a value that begins with % must be in quotes"),
     (
         "mapping values are not allowed",
-        "keys of one mapping begin in the same column; a value that holds ': ' must be in quotes",
+        "keys of a mapping begin in the same column; a value with ': ' in it must be quoted",
     ),
     ("cannot start any token", "a value that begins with this character must be in quotes"),
     ("while scanning a quoted scalar", "the quote that opens here is not closed"),

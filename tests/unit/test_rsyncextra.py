@@ -10,8 +10,9 @@ from lsyncd_sd.config.rsyncextra import _LETTERS, _REFUSED_NAMES, parse_extra
 @pytest.mark.parametrize(
     "item",
     [
-        "--skip-compress=gz/zip", "-y", "-zy", "--no-whole-file", "--modify-window=1", "-@1", "-B1024", "-Brdn",
-        "--iconv=utf8", "-M--fake-super", "--remote-option=--fake-super", "--no-inc-recursive", "-U", "--fsync",
+        "--skip-compress=gz/zip", "-y", "-zy", "--no-whole-file", "--modify-window=1", "-@1", "-B1024",
+        "-Brdn", "--iconv=utf8", "-M--fake-super", "--remote-option=--fake-super", "--no-inc-recursive",
+        "-U", "--fsync",
         "--log-file=/var/log/x", "--compress-choice=zstd", "--no-motd",
     ],
 )  # fmt: skip
