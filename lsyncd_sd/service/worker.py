@@ -167,14 +167,7 @@ class Worker:
             self._journal.error(f"cannot watch {place}: {reason}", Event.WATCH_LIMIT, errno=errno.ENOSPC)
             self._delivery.set_state(State.FAILING, reason)
         else:
-            reason = f"{place}: {error.strerror}"
-            if self._delivery.state is not State.SOURCE_MISSING:
-                self._journal.warning(
-                    f"the source is not there, waiting for it: {reason}",
-                    Event.SOURCE_MISSING,
-                    errno=error.errno or 0,
-                )
-            self._delivery.set_state(State.SOURCE_MISSING, reason)
+            self._delivery.set_state(State.SOURCE_MISSING, f"{place}: {error.strerror}; waiting for it")
         self._notifier.ready()
         self._loop.call_later(SOURCE_POLL_SECONDS, self._start_watching)
 
@@ -235,11 +228,7 @@ class Worker:
         if not self._is_watching:
             return
         place = printable(os.fsencode(self._sync.source))
-        self._journal.warning(
-            f"the source {place} is gone or was replaced: nothing is mirrored until it is back",
-            Event.SOURCE_MISSING,
-        )
-        self._delivery.set_state(State.SOURCE_MISSING, f"{place} is gone or was replaced")
+        self._delivery.set_state(State.SOURCE_MISSING, f"{place} is gone or was replaced; waiting for it")
         self._pause_watching("the source was away", SOURCE_POLL_SECONDS)
 
     def _pause_watching(self, full_sync_reason: str, seconds: float) -> None:

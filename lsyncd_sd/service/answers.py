@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What the control socket answers: each method of the interface, by way of what a parent can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from lsyncd_sd.service.control_interface import ControlError, Handler
+from lsyncd_sd.service.status import State, SyncStatus, document
+
+
+class Steered(Protocol):
+    """What a client may ask of the parent."""
+
+    def statuses(self) -> list[SyncStatus]:
+        """Return the status of every sync."""
+
+    def reload(self) -> list[str]:
+        """Read the configuration again. Raises ControlError if it cannot be used."""
+
+    def restart(self, name: str, accepted: str) -> None:
+        """Start the process of a sync anew; `accepted` names the hold it may go on with."""
+
+
+def methods(parent: Steered) -> Mapping[str, Handler]:
+    """Return the handlers of the control interface."""
+    answers = _Answers(parent)
+    return {
+        "Status": answers.status,
+        "Reload": answers.reload,
+        "Restart": answers.restart,
+        "Accept": answers.accept,
+    }
+
+
+class _Answers:
+    def __init__(self, parent: Steered) -> None:
+        self._parent = parent
+
+    def status(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        if "name" in parameters:
+            return document([self._named(parameters["name"])])
+        return document(self._parent.statuses())
+
+    def reload(self, _parameters: dict[str, Any]) -> dict[str, Any]:
+        return {"changed": self._parent.reload()}
+
+    def restart(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        self._parent.restart(self._named(parameters["name"]).name, accepted="")
+        return {}
+
+    def accept(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        status = self._named(parameters["name"])
+        if status.state is not State.HELD or not status.hold_id:
+            raise ControlError("NotHeld", {"name": status.name, "state": status.state.value})
+        self._parent.restart(status.name, accepted=status.hold_id)
+        return {}
+
+    def _named(self, name: str) -> SyncStatus:
+        for status in self._parent.statuses():
+            if status.name == name:
+                return status
+        raise ControlError("NoSuchSync", {"name": name})

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Starts, ends and replaces the processes of the children, each by its phase and its deadline."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lsyncd_sd.config.model import Sync
+from lsyncd_sd.errors import LsyncdError
+from lsyncd_sd.service import worker
+from lsyncd_sd.service.child import ABORT_SECONDS, CRASH_LIMIT, KILL_SECONDS, Child, Phase
+from lsyncd_sd.service.journal import Event, Journal
+from lsyncd_sd.service.locks import LockBusyError, Locks
+from lsyncd_sd.service.processes import end_session
+from lsyncd_sd.service.spawn import spawn
+from lsyncd_sd.service.status import State
+from lsyncd_sd.watch import inotify
+
+# How long children may take to stop. They cut a running transfer short after worker.STOP_GRACE_SECONDS, and
+# rsync gets process.KILL_AFTER more; systemd waits for TimeoutStopSec (90 s by default).
+STOP_SECONDS = 30.0
+
+# How soon to look again: for orphans that do not die, and for a lock that somebody takes right now.
+LOOK_AGAIN_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What all children of a parent share.
+
+    `limit`: seconds after which a silent child hangs. `owner`: who takes the locks, for others to read.
+    `give_back`: closes, in a new child, what is the parent's or a sibling's. `may_wait_for_lock`: whether
+    a target's lock may be held by a child of our own that is about to stop.
+    """
+
+    journal: Journal
+    locks: Locks
+    owner: str
+    limit: float
+    state_directory: Path
+    give_back: Callable[[Child], None]
+    may_wait_for_lock: Callable[[], bool]
+
+
+class Lifecycle:
+    """What happens to a child, and when; times are monotonic seconds."""
+
+    def __init__(self, circumstances: Circumstances) -> None:
+        self._with = circumstances
+        self._random = random.Random()  # noqa: S311  (jitter, not a secret)
+        # While all end, a child that cannot be ended is left to the service manager.
+        self.is_stopping = False
+
+    def deadline_reached(self, child: Child, now: float) -> None:
+        """Do what the phase of `child` asks for at its deadline."""
+        match child.phase:
+            case Phase.WAITING:
+                self._start(child, now)
+            case Phase.RUNNING:
+                self._with.journal.error(
+                    f"the process of this sync (pid {child.pid}) has not answered for "
+                    f"{self._with.limit:.0f} s: it is replaced",
+                    Event.CHILD_HUNG,
+                    sync=child.sync.name,
+                )
+                self._signal(child, signal.SIGABRT, Phase.ABORTING, now + ABORT_SECONDS)
+            case Phase.ABORTING | Phase.STOPPING:
+                self._signal(child, signal.SIGKILL, Phase.KILLING, now + KILL_SECONDS)
+            case Phase.KILLING:
+                self._stuck(child)
+            case Phase.SWEEPING:
+                self._sweep(child, now)
+            case _:
+                # Nothing can be done for it until it dies.
+                child.deadline = float("inf")
+
+    def _signal(self, child: Child, number: signal.Signals, phase: Phase, deadline: float) -> None:
+        child.phase, child.deadline = phase, deadline
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child.pid, number)
+
+    def _stuck(self, child: Child) -> None:
+        # While stopping, waiting for it would only make the service manager wait, too.
+        child.phase = Phase.STOPPED if self.is_stopping else Phase.STUCK
+        child.deadline = float("inf")
+        reason = f"process {child.pid} hangs in the kernel and cannot be ended"
+        child.show(State.STUCK, time.time(), reason)
+        self._with.journal.error(reason, Event.CHILD_STUCK, sync=child.sync.name, state=State.STUCK.value)
+
+    def stop(self, child: Child, successor: Sync | None, now: float) -> None:
+        """Stop a child; `successor` is what then runs under its name, None for nothing."""
+        child.is_unwanted, child.successor = True, successor
+        if child.phase is Phase.RUNNING:
+            self._signal(child, signal.SIGTERM, Phase.STOPPING, now + STOP_SECONDS)
+        elif child.phase in (Phase.WAITING, Phase.FAILED):
+            child.phase = Phase.STOPPED
+
+    def _start(self, child: Child, now: float) -> None:
+        try:
+            if child.lock < 0:
+                child.lock = self._with.locks.take_target(child.sync.target, self._with.owner)
+            if child.queue < 0:
+                child.queue = inotify.open_queue()
+        except LockBusyError:
+            child.deadline = now + LOOK_AGAIN_SECONDS
+            return
+        except LsyncdError as error:
+            if self._with.may_wait_for_lock():
+                # It may be one of our own that holds the lock until it has stopped.
+                child.deadline = now + LOOK_AGAIN_SECONDS
+            else:
+                self._fail(child, f"{error.message}; {error.hint}")
+            return
+        except OSError as error:
+            hint = "sysctl fs.inotify.max_user_instances may be too small for so many syncs"
+            self._fail(child, f"cannot open an inotify queue: {error.strerror}; {hint}")
+            return
+        self._fork(child, now)
+
+    def _fork(self, child: Child, now: float) -> None:
+        assignment = worker.Assignment(
+            sync=child.sync,
+            queue=child.queue,
+            ping_interval=self._with.limit / 3,
+            state_directory=self._with.state_directory,
+            locks=self._with.locks,
+            parent=os.getpid(),
+            full_sync_reason=child.full_sync_reason,
+            accepted=child.accepted,
+        )
+        child.pid = spawn(
+            lambda: self._with.give_back(child), lambda mask: worker.run(assignment, mask)
+        )
+        child.phase = Phase.RUNNING
+        child.deadline = now + self._with.limit
+        child.accepted = ""
+        child.show(State.STARTING, time.time())
+
+    def ended(self, child: Child, code: int, now: float) -> None:
+        """The process of `child` has died; `code` is its exit status, or minus the signal."""
+        was = child.phase
+        pid, child.pid = child.pid, 0
+        child.is_ready = True
+        child.phase, child.deadline = Phase.SWEEPING, now
+        child.session = pid
+        if child.is_unwanted:
+            return
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit status {code}"
+        if code == -signal.SIGKILL and was is Phase.RUNNING:
+            how += " (if nobody did it: was the machine out of memory?)"
+        self._with.journal.error(
+            f"the process of this sync (pid {pid}) {how}", Event.CHILD_CRASHED, sync=child.sync.name
+        )
+        child.restarts += 1
+        child.full_sync_reason = "its process was replaced"
+        child.give_up_reason = ""
+        if not child.crashed(now, self._random):
+            child.give_up_reason = f"its process crashed {CRASH_LIMIT} times; the last one {how}"
+        child.show(State.STARTING, time.time(), f"its process {how}")
+
+    def _sweep(self, child: Child, now: float) -> None:
+        """End what a dead child left behind; only then may another one be started."""
+        if not end_session(child.session):
+            child.deadline = now + LOOK_AGAIN_SECONDS
+            return
+        if child.is_unwanted:
+            child.phase = Phase.STOPPED
+        elif child.give_up_reason:
+            self._fail(child, child.give_up_reason)
+        else:
+            child.phase, child.deadline = Phase.WAITING, max(child.respawn_at, now)
+
+    def _fail(self, child: Child, reason: str) -> None:
+        child.phase = Phase.FAILED
+        child.show(State.FAILED, time.time(), reason)
+        child.is_ready = True
+        self._with.journal.error(
+            f"failed: {reason}; `lsyncd-sd restart {child.sync.name}` tries again",
+            Event.CHILD_FAILED,
+            sync=child.sync.name,
+            state=State.FAILED.value,
+        )
