@@ -18,7 +18,7 @@ from lsyncd_sd.config.yamlhints import explain
 
 # pure Python yields the same events, some 7 times slower
 LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-# the deepest the settings go is syncs, entry, ssh, options, value
+# of open lists and mappings; the settings need 5: the file, syncs, one of them, ssh, options
 MAXIMUM_DEPTH = 12
 NULL_WORDS = frozenset(("", "~", "null", "Null", "NULL"))
 # everything outside of what YAML 1.1 calls printable
