@@ -7,8 +7,9 @@ The shapes and the traps behind them are described in docs/rsync.md.
 from __future__ import annotations
 
 import enum
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lsyncd_sd.config.model import Delete, SshOptions, Sync, TargetKind
@@ -28,6 +29,14 @@ _SSH_DEFAULTS = (
 _DAEMON_CONNECT_TIMEOUT = 30
 
 
+# The rules for them go on the command line, which the kernel limits to 2 MiB, and each may be 1 KiB long.
+LEFTOVERS_PER_RUN = 400
+
+# rsync writes `.NAME.XXXXXX` and cuts NAME so that the whole has at most 255 bytes (receiver.c); from here
+# on it is not worth knowing where exactly.
+_LONGEST_WHOLE_NAME = 240
+
+
 class Shape(enum.Enum):
     """What one rsync run is for; the order is the order of the runs of a batch: first send, then delete."""
 
@@ -38,6 +47,7 @@ class Shape(enum.Enum):
     LEVELS = "levels"
     FULL = "full sync"
     PRUNE = "deletions"
+    LEFTOVERS = "temporary files"
     PROBE = "probe"
 
 
@@ -80,12 +90,16 @@ class Statistics:
 
 
 class Commands:
-    """The rsync commands of one sync to one target; `traits` may be replaced as more is found out."""
+    """The rsync commands of one sync to one target.
 
-    def __init__(self, sync: Sync, filters: Filter, source_root: str) -> None:
+    `traits` may be replaced as more is found out; `source_root` is the real path of the source, which is
+    known once it was opened.
+    """
+
+    def __init__(self, sync: Sync, filters: Filter) -> None:
         self._sync = sync
         self._filters = filters
-        self._source_root = source_root
+        self.source_root = sync.source
         self.traits = Traits()
 
     def batch_run(self, batch: Batch, shape: Shape) -> Run | None:
@@ -126,6 +140,31 @@ class Commands:
         target = self.creating_target() if may_create else self.target()
         arguments = [*self._options(), *options, *self._progress(), "--", "./", target]
         return Run(Shape.FULL, arguments, b"", frozenset({b""}))
+
+    @property
+    def levels_remove_leftovers(self) -> bool:
+        """Whether a level removes the temporary file of a broken-off run: it must delete, unfiltered."""
+        deletes = self._sync.delete in (Delete.ALWAYS, Delete.RUNNING)
+        return deletes and not self._filters.rsync_arguments()
+
+    def leftover_runs(self, paths: Iterable[bytes]) -> Iterator[Run]:
+        """Yield the runs that remove the temporary files of `paths`, and delete nothing else.
+
+        The first rules that match decide: the temporary names are at risk, everything else is protected.
+        """
+        listed = sorted(paths)
+        for start in range(0, len(listed), LEFTOVERS_PER_RUN):
+            some = listed[start : start + LEFTOVERS_PER_RUN]
+            rules = [f"--filter=R {os.fsdecode(_temporary_pattern(path))}" for path in some]
+            options = [*rules, "--filter=P *", "-d", "--existing", "--ignore-existing", "--delete"]
+            arguments = [*self._options(rules=options), *self._list_options()]
+            levels = {path.rpartition(b"/")[0] for path in some}
+            yield Run(
+                Shape.LEFTOVERS,
+                [*arguments, "--info=stats2", "--", "./", self.target()],
+                _list(sorted(levels), b"/"),
+                frozenset(some),
+            )
 
     def counting_run(self) -> Run:
         """Return a full sync that changes nothing and counts what it would delete."""
@@ -182,8 +221,8 @@ class Commands:
     def _progress(self) -> list[str]:
         return ["--info=stats2,progress2"]
 
-    def _options(self, *, window: bool = True) -> list[str]:
-        """Return what every command of this sync begins with."""
+    def _options(self, *, window: bool = True, rules: Sequence[str] = ()) -> list[str]:
+        """Return what every command of this sync begins with; `rules` go before the sync's own filters."""
         rsync = self._sync.rsync
         # --no-human-readable: figures that can be parsed, whatever the build's default is.
         options = [rsync.binary, *rsync.flags, "--no-human-readable"]
@@ -192,19 +231,31 @@ class Commands:
         if window and self.traits.nanoseconds and self.traits.secluded:
             options.append("--modify-window=-1")
         if self.traits.confines:
-            options.append(f"--confine-root={self._source_root}")
+            options.append(f"--confine-root={self.source_root}")
         if self._sync.timeout:
             options.append(f"--timeout={self._sync.timeout}")
         if self._sync.target.kind is TargetKind.DAEMON:
             options.append(f"--contimeout={_DAEMON_CONNECT_TIMEOUT}")
         if self._sync.target.kind is TargetKind.SSH:
             options += ["-e", ssh_command(self._sync.ssh)]
-        return [*options, *self._filters.rsync_arguments(), *rsync.extra]
+        return [*options, *rules, *self._filters.rsync_arguments(), *rsync.extra]
 
 
 def _list(paths: Iterable[bytes], suffix: bytes = b"") -> bytes:
     """Return a --from0 list. Without `./`, rsync drops names that begin with `#` or `;`, in silence."""
     return b"".join(b"./" + path + (suffix if path else b"") + b"\0" for path in paths)
+
+
+def _temporary_pattern(path: bytes) -> bytes:
+    """Return the filter pattern of the temporary files that rsync makes for `path`, and of no other name."""
+    directory, _slash, name = path.rpartition(b"/")
+    kept = _escaped(name[:_LONGEST_WHOLE_NAME]) + (b"*" if len(name) > _LONGEST_WHOLE_NAME else b"")
+    anchor = b"/" + _escaped(directory) + b"/" if directory else b"/"
+    return anchor + b"." + kept + b"." + b"[A-Za-z0-9]" * 6
+
+
+def _escaped(name: bytes) -> bytes:
+    return re.sub(rb"([*?\[\\])", rb"\\\1", name)
 
 
 def ssh_command(ssh: SshOptions) -> str:

@@ -32,6 +32,7 @@ _BATCH_SHAPES = (
     Shape.SUBTREES,
     Shape.LEVELS,
 )
+_ENTRY_SHAPES = frozenset({Shape.EXACT_ENTRIES, Shape.ENTRIES})
 _RECURSIVE_SHAPES = frozenset({Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.FULL})
 
 # After these the run did not come to its end, and a temporary file may be left behind on the target.
@@ -86,9 +87,10 @@ class RsyncMirror:
         self._open_source = open_source
         self._on_percent = on_percent
         self._overrides = dict(sync.exit_codes)
-        self._source_root = os.path.realpath(sync.source)
-        self.commands = Commands(sync, filters, self._source_root)
+        self.commands = Commands(sync, filters)
         self._is_confine_probed = False
+        # Listed by runs that broke off, where no level would remove their temporary files.
+        self._leftovers: set[bytes] = set()
 
     # ------------------------------------------------------------------ what is asked of a mirror
 
@@ -134,6 +136,9 @@ class RsyncMirror:
         `sample` is a file of the source (relative) with a modification time of broken seconds: it is sent
         and looked at again. Without one it stays open whether the target keeps nanoseconds.
         """
+        with self._open_source() as source:
+            # The configured path may lead over symlinks, and only now is it sure to be there.
+            self.commands.source_root = os.readlink(f"/proc/self/fd/{source.descriptor}")
         if not self._is_confine_probed:
             result = yield self._start(self.commands.confine_probe(), in_source=False)
             self.commands.traits = replace(self.commands.traits, confines=result.code == 0)
@@ -158,7 +163,9 @@ class RsyncMirror:
 
     def batch(self, marks: Marks) -> Steps[Report]:
         """Make the target right for `marks`; what stands at a path is looked up just before each run."""
-        total = Report(Verdict(Outcome.OK, "", 0))
+        total = yield from self._remove_leftovers()
+        if total.is_whole:
+            return _whole_failure(total, marks)
         for shape in _BATCH_SHAPES:
             run = self._batch_run(marks, shape)
             if run is None:
@@ -172,6 +179,22 @@ class RsyncMirror:
         return total
 
     # ------------------------------------------------------------------ one run
+
+    def _remove_leftovers(self) -> Steps[Report]:
+        if self._leftovers:
+            with self._open_source() as source:
+                # What is no directory any more is replaced as a whole, with what it holds on the target.
+                self._leftovers = {
+                    path
+                    for path in self._leftovers
+                    if source.kind(path.rpartition(b"/")[0]) is Kind.DIRECTORY
+                }
+        for run in self.commands.leftover_runs(self._leftovers):
+            report = yield from self._one_run(lambda run=run: run)  # type: ignore[misc]
+            if report.is_whole:
+                return report
+            self._leftovers -= run.paths
+        return Report(Verdict(Outcome.OK, "", 0))
 
     def _batch_run(self, marks: Marks, shape: Shape) -> Run | None:
         with self._open_source() as source:
@@ -236,13 +259,20 @@ class RsyncMirror:
                 report.failed = self._failed_in_part(run, self._attribute(run, result))
             case _:
                 report.is_whole = True
-                if verdict.outcome in _BROKEN_OFF:
-                    report.failed = _levels_of_temporary_files(run)
+                if verdict.outcome in _BROKEN_OFF and run.shape in _ENTRY_SHAPES:
+                    report.failed = self._broken_off(run)
         return report
+
+    def _broken_off(self, run: Run) -> dict[bytes, Mark]:
+        """A temporary file may be left on the target: see to it that it goes."""
+        if self.commands.levels_remove_leftovers:
+            return {parent: Mark(Depth.LEVEL, exact=False) for parent in _parents(run.paths)}
+        self._leftovers |= run.paths
+        return {}
 
     def _attribute(self, run: Run, result: Result) -> Attribution:
         recursive = run.shape in _RECURSIVE_SHAPES
-        prefixes = (os.fsencode(self._source_root), os.fsencode(self._sync.target.path.rstrip("/")))
+        prefixes = (os.fsencode(self.commands.source_root), os.fsencode(self._sync.target.path.rstrip("/")))
         named = attribute(
             result.errors,
             frozenset() if recursive else run.paths,
@@ -292,13 +322,6 @@ def _whole_failure(total: Report, marks: Marks) -> Report:
     for path, mark in marks.items():
         total.failed[path] = total.failed[path].merged(mark) if path in total.failed else mark
     return total
-
-
-def _levels_of_temporary_files(run: Run) -> dict[bytes, Mark]:
-    """Return the marks that remove `.NAME.XXXXXX` files of a run that was broken off."""
-    if run.shape in (Shape.EXACT_ENTRIES, Shape.ENTRIES):
-        return {parent: Mark(Depth.LEVEL, exact=False) for parent in _parents(run.paths)}
-    return {}
 
 
 def _parents(paths: Iterable[bytes]) -> set[bytes]:

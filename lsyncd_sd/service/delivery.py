@@ -172,7 +172,7 @@ class Delivery:
         """
         if state.is_good and self.blind_spot:
             state, reason = State.DEGRADED, self.blind_spot
-        if state is self.state and reason == self.reason:
+        if self.state is State.STOPPING or (state is self.state and reason == self.reason):
             return
         before, self.state, self.reason = self.state, state, reason
         if state is not before:
@@ -322,7 +322,8 @@ class Delivery:
 
     def _trouble(self, verdict: Verdict) -> None:
         """The whole batch failed: wait, longer each time, and say so."""
-        if verdict.outcome is Outcome.CUT_SHORT and (self._on_stopped or self._gate.identity is None):
+        if self._on_stopped is not None or self._gate.identity is None:
+            # We ended it ourselves, or what it was for.
             return
         wait = self._back_off.next(PATIENCE[verdict.outcome])
         self._retry_at = self._loop.now() + wait

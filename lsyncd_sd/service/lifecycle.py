@@ -24,8 +24,8 @@ from lsyncd_sd.service.status import State
 from lsyncd_sd.watch import inotify
 
 # How long children may take to stop. They cut a running transfer short after worker.STOP_GRACE_SECONDS, and
-# rsync gets process.KILL_AFTER more; systemd waits for TimeoutStopSec (90 s by default).
-STOP_SECONDS = 30.0
+# rsync gets process.KILL_AFTER more; the units' TimeoutStopSec is longer than all of that.
+STOP_SECONDS = 20.0
 
 # How soon to look again: for orphans that do not die, and for a lock that somebody takes right now.
 LOOK_AGAIN_SECONDS = 0.5
