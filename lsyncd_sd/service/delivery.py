@@ -7,9 +7,10 @@ target is a step of a `Task`.
 
 from __future__ import annotations
 
+import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lsyncd_sd.config.model import Sync
@@ -37,6 +38,9 @@ from lsyncd_sd.service.status import State
 
 # After so many failed tries of the same paths the sync is shown as degraded; it goes on trying.
 TRIES_BEFORE_DEGRADED = 3
+
+# How many of its paths an entry of the journal names.
+PATHS_PER_ENTRY = 16
 
 # How often a held sync looks whether the reason is gone (the source mounted again).
 HOLD_RECHECK_SECONDS = 5.0
@@ -120,6 +124,7 @@ class Delivery:
         self._is_settled = False
         self._full_sync_reason = ""
         self._retry_at = 0.0
+        self._flight_paths: list[bytes] = []
         self._timer: Timer | None = None
         self._task: Task | None = None
         self._on_stopped: Callable[[], None] | None = None
@@ -165,7 +170,13 @@ class Delivery:
         self._is_settled = is_settled
         self._poke()
 
-    def set_state(self, state: State, reason: str = "", exit_status: int | None = None) -> None:
+    def set_state(
+        self,
+        state: State,
+        reason: str = "",
+        exit_status: int | None = None,
+        paths: Sequence[bytes] = (),
+    ) -> None:
         """Enter a state: one journal entry for each change of state or reason, none for staying.
 
         The round of a healthy sync (pending, syncing, in-sync) is told by the one line of its batch.
@@ -177,10 +188,10 @@ class Delivery:
         before, self.state, self.reason = self.state, state, reason
         if state is not before:
             self.since = time.time()
-        self._tell_state(before, exit_status)
+        self._tell_state(before, exit_status, paths)
         self._callbacks.on_state()
 
-    def _tell_state(self, before: State, exit_status: int | None) -> None:
+    def _tell_state(self, before: State, exit_status: int | None, paths: Sequence[bytes]) -> None:
         is_routine = before.is_good and self.state.is_good
         priority = Priority.DEBUG if is_routine else _PRIORITIES.get(self.state, Priority.NOTICE)
         journal = self._journal if exit_status is None else self._journal.bind(exit_status=exit_status)
@@ -189,6 +200,7 @@ class Delivery:
             f"{self.state}: {self.reason}" if self.reason else str(self.state),
             _EVENTS.get(self.state, Event.STATE_CHANGED),
             state=self.state.value,
+            paths=paths,
         )
 
     def stop(self, grace: float, on_stopped: Callable[[], None]) -> None:
@@ -255,7 +267,9 @@ class Delivery:
         self.hold = None
         if self._back_off.failures == 0 and self._collator.troubled is None:
             self.set_state(State.SYNCING)
-        return self._collator.take(self._loop.now())
+        marks = self._collator.take(self._loop.now())
+        self._flight_paths = list(itertools.islice(marks, PATHS_PER_ENTRY))
+        return marks
 
     # ------------------------------------------------------------------ how it ended
 
@@ -289,7 +303,8 @@ class Delivery:
         wait = min(patience.limit, patience.first * 2.0 ** min(tries - 1, 20))
         tries = self._collator.failed_in_part(report.failed, now, wait)
         state = State.DEGRADED if tries >= TRIES_BEFORE_DEGRADED else State.FAILING
-        self.set_state(state, report.verdict.message, report.verdict.exit_status)
+        paths = sorted(report.failed)[:PATHS_PER_ENTRY]
+        self.set_state(state, report.verdict.message, report.verdict.exit_status, paths)
         self._journal.debug(f"trying again in {wait:.0f} s, {tries} tries so far")
 
     def _failed_as_a_whole(self, report: Report) -> None:
@@ -369,4 +384,5 @@ class Delivery:
             bytes=done.bytes,
             exit_status=report.verdict.exit_status,
             duration_usec=int(report.seconds * 1e6),
+            paths=() if was_full_sync else self._flight_paths,
         )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import enum
 import os
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, Self, TypedDict, TypeVar, Unpack
 
@@ -82,6 +82,7 @@ Fields = TypedDict(  # noqa: UP013
         "exit_status": int,
         "duration_usec": int,
         "path": bytes,
+        "paths": Sequence[bytes],
         "errno": int,
     },
     total=False,
@@ -107,6 +108,10 @@ class Entry:
         if self.event is not None:
             items.append(b"MESSAGE_ID=" + self.event.value.encode())
         for name, value in self.fields.items():
+            if name == "paths":
+                # A field may occur several times: `journalctl LSYNCD_PATH=...` finds each of them.
+                items.extend(b"LSYNCD_PATH=" + (path or b".") for path in self.fields["paths"])
+                continue
             journal_name = "ERRNO" if name == "errno" else "LSYNCD_" + name.upper()
             items.append(journal_name.encode() + b"=" + _raw(value))
         return items

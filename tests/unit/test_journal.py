@@ -97,6 +97,15 @@ def test_fields_get_their_journal_names_and_paths_stay_bytes(journal: Journal, m
     ]
 
 
+def test_several_paths_are_several_values_of_one_field(journal: Journal, memory: Memory) -> None:
+    journal.info("batch 1", paths=[b"a\nb", b"", b"\xff"])
+    assert [item for item in memory.entries[0].journal_fields() if item.startswith(b"LSYNCD_PATH")] == [
+        b"LSYNCD_PATH=a\nb",
+        b"LSYNCD_PATH=.",
+        b"LSYNCD_PATH=\xff",
+    ]
+
+
 def test_bound_fields_can_be_overridden_and_stay_apart(journal: Journal, memory: Memory) -> None:
     bound = journal.bind(sync="home").bind(target="t")
     bound.info("one", sync="other")
