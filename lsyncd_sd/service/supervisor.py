@@ -173,7 +173,12 @@ class Supervisor:
 
     def reload(self) -> list[str]:
         """Read the files again. Raises ControlError, and changes nothing, if one cannot be used."""
-        loaded = self._load()
+        try:
+            loaded = self._load()
+        except LsyncdError as error:
+            problem = Problem("configuration", error.message, error.hint)
+            self._log_problems("the configuration", [problem])
+            raise ControlError.configuration_invalid([problem]) from None
         if loaded.failures:
             for path, problems in loaded.failures:
                 self._log_problems(path, problems)
