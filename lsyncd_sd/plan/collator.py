@@ -140,9 +140,21 @@ class Collator:
         """Return how often the marks in flight have failed before."""
         return self._flight_attempts
 
-    def clear(self) -> None:
-        """Forget everything: a full sync is about to begin, which covers all that was seen so far."""
-        self.pending, self.in_flight, self.troubled = {}, {}, None
-        self._exact_subtrees = set()
-        self._first_change_at = None
-        self._flight_attempts = 0
+    def full_sync_begins(self) -> None:
+        """Forget what a full sync finds by size, time and attributes: all but the exact marks.
+
+        Those stay dirty until a batch after it: of a file with another content but the same size and time
+        only its event ever told, and the target may hold the old one.
+        """
+        assert not self.in_flight, "one at a time"
+        self.pending = _exact_ones(self.pending)
+        if not self.pending:
+            self._first_change_at = None
+        if self.troubled is not None:
+            self.troubled.marks = _exact_ones(self.troubled.marks)
+            if not self.troubled.marks:
+                self.troubled = None
+
+
+def _exact_ones(marks: Marks) -> dict[bytes, Mark]:
+    return {path: mark for path, mark in marks.items() if mark.exact}

@@ -260,8 +260,8 @@ class Delivery:
         self.hold = None
         if self._back_off.failures == 0:
             self.set_state(State.FULL_SYNC, self._full_sync_reason)
-        # Whatever was seen until here is on disk now, where the full sync will find it.
-        self._collator.clear()
+        # Whatever was seen until here is on disk now, where the full sync will find (nearly) all of it.
+        self._collator.full_sync_begins()
 
     def _batch_begins(self) -> Marks:
         self.hold = None

@@ -163,8 +163,10 @@ class Watcher:
         parent_path = self._tree.path(parent)
         path = parent_path + b"/" + event.name if parent_path else event.name
         if self._is_excluded(path, is_directory):
-            return
-        if event.mask & _RENEWALS:
+            if event.mask & _RENEWALS:
+                # The name is none of ours, but its directory has got another modification time.
+                self._mark(parent_path, Depth.ENTRY, exact=False)
+        elif event.mask & _RENEWALS:
             self._handle_renewal(Place(parent, event.name), path, event.mask, is_directory)
         else:
             # A directory's own attributes; or a file's, or its content, which CLOSE_WRITE tells.
