@@ -33,10 +33,12 @@ class Sync:
         return {**own, **more}
 
     def differences(self, *options: str) -> str:
-        """Return what rsync, run by hand with `options`, would still have to do."""
+        """Return what rsync, run by hand with `options`, would still have to do, or why it cannot tell."""
         shape = ("--recursive", "--dry-run", "--itemize-changes", "--checksum", "--delete")
         ends = (f"{self.source_inside}/", f"{self.target_inside}/")
-        return self.machine.run("rsync", "--archive", *shape, *options, "--", *ends).stdout
+        completed = self.machine.run("rsync", "--archive", *shape, *options, "--", *ends, check=False)
+        # Files that vanish under its eyes are changes on their way, not errors.
+        return completed.stdout + (completed.stderr if completed.returncode else "")
 
     def wait_until_equal(self, *options: str, deadline: float = DEADLINE) -> None:
         """Wait until the target is the source."""

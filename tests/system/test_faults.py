@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from system.machine import Machine
-from system.mirror import Mirrors
+from system.mirror import Mirrors, Sync
 
 CHILD_HUNG = "2da04a08e3a647dc892c92e00b177cdd"
 CHILD_CRASHED = "ed598cb72a0a4e1cacadd7fe8e606977"
@@ -21,7 +21,7 @@ RETRY_DEADLINE = 180.0
 
 # Slow enough that rsync is still at it when the test comes to kill it.
 SLOW_RSYNC = {"bwlimit": 200, "whole_file": True}
-BIG_FILE = os.urandom(1_500_000)
+BIG_FILE = os.urandom(800_000)
 
 
 def test_frozen_child_is_replaced_while_its_sibling_mirrors(machine: Machine, mirrors: Mirrors) -> None:
@@ -120,6 +120,14 @@ def test_child_that_crashes_again_and_again_fails_alone(machine: Machine, mirror
     broken.wait_until_equal()
 
 
+def wait_until_whole(sync: Sync) -> None:
+    """Wait until the big file is on the target, nothing is under way, and no temporary file is left."""
+    sync.wait_until_equal()
+    sync.wait_for_state("in-sync")
+    assert [path.name for path in sync.target.iterdir()] == ["big"]
+    assert (sync.target / "big").read_bytes() == BIG_FILE
+
+
 def test_killed_rsync_is_run_again(machine: Machine, mirrors: Mirrors) -> None:
     sync = mirrors.sync("interrupted")
     mirrors.start("interrupted", sync.settings(rsync=SLOW_RSYNC))
@@ -130,10 +138,7 @@ def test_killed_rsync_is_run_again(machine: Machine, mirrors: Mirrors) -> None:
     processes = machine.run("pgrep", "--exact", "rsync").stdout.split()
     machine.run("kill", "-KILL", *processes)
 
-    sync.wait_until_equal()
-    # Also proves that no temporary file is left: it would show as a difference.
-    assert [path.name for path in sync.target.iterdir()] == ["big"]
-    sync.wait_for_state("in-sync")
+    wait_until_whole(sync)
 
 
 def test_restart_during_a_transfer_loses_nothing(machine: Machine, mirrors: Mirrors) -> None:
@@ -145,8 +150,7 @@ def test_restart_during_a_transfer_loses_nothing(machine: Machine, mirrors: Mirr
 
     machine.run("systemctl", "restart", unit)
 
-    sync.wait_until_equal()
-    assert [path.name for path in sync.target.iterdir()] == ["big"]
+    wait_until_whole(sync)
 
 
 def test_target_renamed_away_and_back(machine: Machine, mirrors: Mirrors) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 from system.machine import Machine
 from system.mirror import Mirrors
+
+TOP = Path(__file__).resolve().parents[2]
 
 WORST_EXPOSURE = 3.5
 
@@ -114,6 +117,31 @@ def test_upgrade_restarts_running_instances_only(
     assert machine.unit_property("lsyncd-sd.service", "ActiveState") == "inactive"
     (sync.source / "after the upgrade").write_text("new")
     sync.wait_until_equal()
+
+
+def completions(machine: Machine, *words: str) -> list[str]:
+    """Return what bash offers for the last of these words."""
+    complete = (
+        "source /usr/share/bash-completion/completions/lsyncd-sd; "
+        'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _lsyncd_sd; printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    return machine.run("bash", "-c", complete, "bash", *words).stdout.splitlines()
+
+
+def test_bash_completes_verbs_files_and_syncs(machine: Machine, mirrors: Mirrors) -> None:
+    sync = mirrors.sync("completed")
+    mirrors.start("file-of-it", sync.settings(name="sync-of-it"))
+
+    assert completions(machine, "lsyncd-sd", "rel") == ["reload"]
+    assert completions(machine, "lsyncd-sd", "check", "file") == ["file-of-it"]
+    assert completions(machine, "lsyncd-sd", "restart", "") == ["sync-of-it"]
+    assert "--json" in completions(machine, "lsyncd-sd", "status", "--")
+
+
+@pytest.mark.parametrize("script", ["checks-a-file", "mirrors-a-tree"])
+def test_autopkgtest_passes(machine: Machine, script: str) -> None:
+    shutil.copy(TOP / "debian" / "tests" / script, machine.srv)
+    machine.run(f"/srv/{script}")
 
 
 def test_removal_leaves_no_process(machine: Machine, mirrors: Mirrors, installed_again: None) -> None:

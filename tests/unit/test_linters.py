@@ -49,6 +49,12 @@ def test_shellcheck() -> None:
     run("shellcheck", *SHELL_SCRIPTS)
 
 
+def test_zsh_reads_the_completion() -> None:
+    if shutil.which("zsh") is None:
+        pytest.skip("zsh is not installed")
+    run("zsh", "--no-exec", TOP / "packaging/completion/zsh/_lsyncd-sd")
+
+
 @pytest.mark.parametrize("path", sorted(TOP.glob("lsyncd_sd/**/*.py")), ids=lambda path: path.name)
 def test_modules_open_with_licence_and_one_sentence(path: Path) -> None:
     first, second = path.read_text().splitlines()[:2]
