@@ -22,11 +22,20 @@ _SUMMARY = re.compile(rb"rsync (?:error|warning): |IO error encountered|\s*$")
 _TEMPORARY = re.compile(rb"(?:^|(?<=/))\.([^/]+)\.[A-Za-z0-9]{6}$")
 
 
+# What the sending side complains about it has not sent; below a directory, nothing at all.
+_UNSENT = re.compile(rb"rsync: \[sender\] ")
+
+
 @dataclass(frozen=True, slots=True)
 class Attribution:
-    """`paths`: what the messages name (relative). `complete`: whether every message was understood."""
+    """What the messages of a run name (relative paths).
+
+    `unsent` are those of `paths` that could not be read, and so were not sent with all below them; the others
+    failed on the target. `complete`: whether every message was understood.
+    """
 
     paths: frozenset[bytes]
+    unsent: frozenset[bytes]
     complete: bool
 
 
@@ -39,6 +48,7 @@ def attribute(
     the source, those of the receiving side with the target.
     """
     found: set[bytes] = set()
+    unsent: set[bytes] = set()
     complete = True
     below = set(subtrees)
     for line in errors.splitlines():
@@ -49,7 +59,9 @@ def attribute(
             complete = False
         else:
             found.add(path)
-    return Attribution(frozenset(found), complete)
+            if _UNSENT.match(line):
+                unsent.add(path)
+    return Attribution(frozenset(found), frozenset(unsent), complete)
 
 
 def _listed_path(

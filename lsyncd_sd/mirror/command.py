@@ -104,7 +104,7 @@ class Commands:
 
     def batch_run(self, batch: Batch, shape: Shape) -> Run | None:
         """Return the run of this shape that `batch` needs, None if it needs none."""
-        delete = ["--delete"] if self._sync.delete in (Delete.ALWAYS, Delete.RUNNING) else []
+        delete = ["--delete"] if self.batches_delete else []
         match shape:
             case Shape.EXACT_ENTRIES:
                 # -I: a name may have got another file of the same size and time.
@@ -144,8 +144,7 @@ class Commands:
     @property
     def levels_remove_leftovers(self) -> bool:
         """Whether a level removes the temporary file of a broken-off run: it must delete, unfiltered."""
-        deletes = self._sync.delete in (Delete.ALWAYS, Delete.RUNNING)
-        return deletes and not self._filters.rsync_arguments()
+        return self.batches_delete and not self._filters.rsync_arguments()
 
     def leftover_runs(self, paths: Iterable[bytes]) -> Iterator[Run]:
         """Yield the runs that remove the temporary files of `paths`, and delete nothing else.
@@ -180,6 +179,11 @@ class Commands:
     def confine_probe(self) -> Run:
         """Return the command that succeeds if our rsync knows `--confine-root`."""
         return Run(Shape.PROBE, [self._sync.rsync.binary, "--confine-root=/", "--version"], b"", frozenset())
+
+    @property
+    def batches_delete(self) -> bool:
+        """Whether a batch deletes on the target at all."""
+        return self._sync.delete in (Delete.ALWAYS, Delete.RUNNING)
 
     @property
     def full_sync_deletes(self) -> bool:

@@ -174,9 +174,12 @@ class RsyncMirror:
             _add(total, report)
             if report.is_whole:
                 return _whole_failure(total, marks)
-            if report.verdict.outcome is Outcome.PARTIAL and shape in _RECURSIVE_SHAPES:
+            if report.verdict.outcome is Outcome.PARTIAL and self._owes_deletions(shape):
                 yield self._start(self.commands.prune_run(run.paths))
         return total
+
+    def _owes_deletions(self, shape: Shape) -> bool:
+        return self.commands.batches_delete and shape in _RECURSIVE_SHAPES
 
     # ------------------------------------------------------------------ one run
 
@@ -279,7 +282,7 @@ class RsyncMirror:
             run.paths if recursive else frozenset(),
             prefixes,
         )
-        return Attribution(named.paths, named.complete and not result.errors_cut)
+        return replace(named, complete=named.complete and not result.errors_cut)
 
     @staticmethod
     def _failed_in_part(run: Run, named: Attribution) -> dict[bytes, Mark]:
@@ -291,7 +294,9 @@ class RsyncMirror:
         if run.shape in _RECURSIVE_SHAPES:
             # If every message names its file, the others were sent: no need to send them all again.
             mark = Mark(Depth.SUBTREE, exact=not named.complete and run.shape is Shape.EXACT_SUBTREES)
-            return entries | dict.fromkeys(run.paths, mark)
+            # But a directory that could not be read: nothing below it was compared at all.
+            unsent = dict.fromkeys(named.unsent, Mark(Depth.SUBTREE, exact=True))
+            return entries | dict.fromkeys(run.paths, mark) | unsent
         if run.shape is Shape.LEVELS:
             return {path: Mark(Depth.LEVEL, exact=False) for path in run.paths}
         if named.complete and entries:
