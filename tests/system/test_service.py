@@ -289,7 +289,8 @@ def test_users_own_instance(machine: Machine, mirrors: Mirrors) -> None:
 
     machine.run(*prefix, "sh", "-c", f"echo mine > {sync.source_inside}/file")
     sync.wait_until_equal()
-    assert "in-sync" in machine.run(*prefix, "lsyncd-sd", "status", "users").stdout
+    assert sync.source_inside not in machine.run("lsyncd-sd", "status", check=False).stdout
+    assert sync.target_inside in machine.run(*prefix, "lsyncd-sd", "status", "users").stdout
     machine.run(*prefix, "systemctl", "--user", "reload", "lsyncd@users")
     machine.run(*prefix, "systemctl", "--user", "disable", "--now", "lsyncd@users")
     machine.run("loginctl", "disable-linger", "mirrorer")
