@@ -30,7 +30,8 @@ exec systemd-nspawn --quiet --boot --register=no --keep-unit --private-network -
 """
 
 APART = ("setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--propagation", "private")
-INSIDE = ("-m", "-u", "-i", "-n", "-p", "-C")
+# Root and working directory as well: in a chroot, nspawn does not make its root that of the namespace.
+INSIDE = ("-m", "-u", "-i", "-n", "-p", "-C", "--root", "--wd")
 
 # The unified hierarchy also where this system mixes both: systemd 257 would refuse to start otherwise.
 ENVIRONMENT = {"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
@@ -73,6 +74,7 @@ class Machine:
             self.wait_until(self._is_up, "systemd is up", 60)
         except AssertionError as error:
             self._process.kill()
+            self._process.wait()
             raise CannotBootError(f"{error}\n{self._console.read_text(errors='replace')}") from None
 
     def _is_up(self) -> bool:
