@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Fixtures of the live tests: real daemons, real servers, and a place for each kind of target."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.comparing import age
+from helpers.daemon import Daemon, Settings, settings, text_of
+from helpers.servers import ADDRESS, RsyncDaemon, Sshd
+
+StartDaemon = Callable[..., Daemon]
+
+
+def needs_root() -> None:
+    """Skip the calling test unless it is run by root."""
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder for the trees of a test, beside that of the daemons."""
+    (tmp_path / "trees").mkdir()
+    return tmp_path / "trees"
+
+
+@pytest.fixture
+def daemons(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
+    """Make daemons without starting them; all are ended and looked after when the test is over."""
+    made: list[Daemon] = []
+
+    def make(instance: str = "all", **options: Any) -> Daemon:
+        daemon = Daemon(tmp_path / "daemons", instance, **options)
+        made.append(daemon)
+        return daemon
+
+    with contextlib.ExitStack() as stack:
+        yield make
+        for daemon in made:
+            stack.callback(daemon.finish)
+
+
+@pytest.fixture
+def daemon(daemons: Callable[..., Daemon]) -> StartDaemon:
+    """Start a daemon on these syncs, in one file named home.yaml; their sources are aged first."""
+
+    def start(*syncs: Settings, **options: Any) -> Daemon:
+        for sync in syncs:
+            age(Path(sync["source"]))
+        started = daemons()
+        started.write("home", text_of(*syncs))
+        started.start("home", **options)
+        return started
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def running_sshd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """An sshd for every test that does not stop it."""
+    needs_root()
+    server = Sshd(tmp_path_factory.mktemp("sshd") / "server")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def running_rsyncd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RsyncDaemon]:
+    """An rsync daemon for every test that does not stop it."""
+    needs_root()
+    server = RsyncDaemon(tmp_path_factory.mktemp("rsyncd") / "server")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def sshd(tmp_path: Path) -> Iterator[Sshd]:
+    """An sshd of this test's own."""
+    needs_root()
+    server = Sshd(tmp_path / "sshd")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def rsyncd(tmp_path: Path) -> Iterator[RsyncDaemon]:
+    """An rsync daemon of this test's own."""
+    needs_root()
+    server = RsyncDaemon(tmp_path / "rsyncd")
+    server.start()
+    yield server
+    server.stop()
+
+
+@dataclass
+class Pair:
+    """A source and a target of some kind; `target` is where it is on this machine, not made yet."""
+
+    source: Path
+    target: Path
+    address: str
+    more: Settings = field(default_factory=dict)
+
+    def settings(self, **more: Any) -> Settings:
+        """Return the mapping for a configuration file."""
+        return settings(self.source, self.address, **{"name": "home", **self.more, **more})
+
+
+@pytest.fixture
+def local(folder: Path) -> Pair:
+    """An empty source and a local target."""
+    (folder / "source").mkdir()
+    return Pair(folder / "source", folder / "target", str(folder / "target"))
+
+
+KINDS = ("local", "ssh", "daemon")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run what asks for `pair` on each kind of target, what asks for `some_pair` so only with --full."""
+    if "pair" in metafunc.fixturenames:
+        metafunc.parametrize("pair", KINDS, indirect=True)
+    if "some_pair" in metafunc.fixturenames:
+        kinds = KINDS if metafunc.config.getoption("--full") else KINDS[:1]
+        metafunc.parametrize("some_pair", kinds, indirect=True)
+
+
+@pytest.fixture
+def pair(request: pytest.FixtureRequest, local: Pair) -> Pair:
+    """An empty source and a target of each kind in turn."""
+    return pair_of(request.param, request, local)
+
+
+@pytest.fixture
+def some_pair(request: pytest.FixtureRequest, local: Pair) -> Pair:
+    """An empty source and a target for what the target's kind makes no difference to, as far as is known."""
+    return pair_of(request.param, request, local)
+
+
+def pair_of(kind: str, request: pytest.FixtureRequest, local: Pair) -> Pair:
+    """Return an empty source and a target of this kind."""
+    if kind == "ssh":
+        server: Sshd = request.getfixturevalue("running_sshd")
+        return Pair(local.source, local.target, f"{ADDRESS}:{local.target}", {"ssh": server.section()})
+    if kind == "daemon":
+        rsyncd: RsyncDaemon = request.getfixturevalue("running_rsyncd")
+        name = f"tree{len(list(rsyncd.module.iterdir()))}"
+        address = f"rsync://{ADDRESS}:{rsyncd.port}/mirror/{name}"
+        return Pair(local.source, rsyncd.module / name, address)
+    return local
