@@ -17,7 +17,7 @@ from lsyncd_sd.mirror.command import Commands, Run, Shape, Statistics, percent, 
 from lsyncd_sd.mirror.outcome import Outcome, Verdict, judge
 from lsyncd_sd.mirror.process import OnExit, Process, Result, start_command, start_function
 from lsyncd_sd.mirror.steps import Start, Steps
-from lsyncd_sd.plan.batch import Kind, Mark, Marks, build
+from lsyncd_sd.plan.batch import Kind, Mark, Marks, Sample, build
 from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity
@@ -47,6 +47,12 @@ class OpenSource(Protocol):
     def kind(self, path: bytes) -> Kind:
         """Return what stands at `path`, symlinks not followed."""
 
+    def sample_among(self, paths: Iterable[bytes]) -> Sample | None:
+        """Return a file among `paths` that can show whether the target keeps nanoseconds."""
+
+    def is_unchanged(self, sample: Sample) -> bool:
+        """Tell whether the file of a sample is what it was when it was chosen."""
+
     def __enter__(self) -> OpenSource: ...
 
     def __exit__(
@@ -59,13 +65,13 @@ class Report:
     """What became of a full sync or a batch.
 
     `verdict` is the worst of its runs. `failed`: the marks that must be tried again; with `is_whole` nothing
-    of it counts as done. `again`: paths that deserve one more look although nothing failed.
+    of it counts as done. `again`: marks that deserve one more look although nothing failed.
     """
 
     verdict: Verdict
     failed: dict[bytes, Mark] = field(default_factory=dict)
     is_whole: bool = False
-    again: frozenset[bytes] = frozenset()
+    again: dict[bytes, Mark] = field(default_factory=dict)
     done: Statistics = field(default_factory=Statistics)
     seconds: float = 0.0
 
@@ -130,11 +136,11 @@ class RsyncMirror:
         result = yield self._start(self.commands.counting_run())
         return statistics(result.output).deleted
 
-    def find_traits(self, sample: bytes | None) -> Steps[Report | None]:
+    def find_traits(self, sample: Sample | None) -> Steps[Report | None]:
         """Find out by trying what both ends can do; return a report only if that failed.
 
-        `sample` is a file of the source (relative) with a modification time of broken seconds: it is sent
-        and looked at again. Without one it stays open whether the target keeps nanoseconds.
+        The sample is sent and looked at again. Without one it stays open, until a batch sends one, whether
+        the target keeps nanoseconds.
         """
         with self._open_source() as source:
             # The configured path may lead over symlinks, and only now is it sure to be there.
@@ -145,18 +151,21 @@ class RsyncMirror:
             self._is_confine_probed = True
         if self.commands.traits.nanoseconds is not None or sample is None:
             return None
-        report = yield from self._send_sample(sample)
+        report = yield from self._send_sample(sample.path)
         if report.verdict.outcome is Outcome.OK:
             yield from self._look_again(sample)
         elif report.verdict.outcome is not Outcome.TARGET_MISSING:
             return report
         return None
 
-    def full_sync(self, *, may_create: bool, sample: bytes | None) -> Steps[Report]:
+    def full_sync(self, *, may_create: bool, sample: Sample | None) -> Steps[Report]:
         """Make the whole target equal; `may_create` only for the very first one."""
         report = yield from self._one_run(lambda: self.commands.full_run(may_create=may_create))
         if report.verdict.outcome is Outcome.PARTIAL and self.commands.full_sync_deletes:
             yield self._start(self.commands.prune_run(frozenset({b""})))
+        if not report.is_whole:
+            # Of a batch that broke off before: the full sync was not told which names they belong to.
+            yield from self._remove_leftovers()
         if report.verdict.outcome is Outcome.OK and sample is not None:
             yield from self._look_again(sample)
         return report
@@ -170,10 +179,16 @@ class RsyncMirror:
             run = self._batch_run(marks, shape)
             if run is None:
                 continue
+            sample = self._sample_of(run)
             report = yield from self._one_run(partial(self._batch_run, marks, shape))
             _add(total, report)
             if report.is_whole:
                 return _whole_failure(total, marks)
+            if sample is not None and report.verdict.outcome is Outcome.OK:
+                yield from self._look_again(sample)
+                if self.commands.traits.nanoseconds:
+                    # Until now times of the same second were taken for equal.
+                    total.again[b""] = Mark(Depth.SUBTREE, exact=False)
             if report.verdict.outcome is Outcome.PARTIAL and self._owes_deletions(shape):
                 yield self._start(self.commands.prune_run(run.paths))
         return total
@@ -207,12 +222,21 @@ class RsyncMirror:
         marks = {sample: Mark(Depth.ENTRY, exact=True)}
         return (yield from self._one_run(lambda: self._batch_run(marks, Shape.EXACT_ENTRIES)))
 
-    def _look_again(self, sample: bytes) -> Steps[None]:
+    def _sample_of(self, run: Run) -> Sample | None:
+        """Return a file that `run` is about to send and that shows what is not known yet."""
+        if self.commands.traits.nanoseconds is not None or run.shape is not Shape.EXACT_ENTRIES:
+            return None
+        with self._open_source() as source:
+            return source.sample_among(sorted(run.paths))
+
+    def _look_again(self, sample: Sample) -> Steps[None]:
         """See whether the target kept the nanoseconds of a file that was sent just now."""
         if self.commands.traits.nanoseconds is not None or not self.commands.traits.secluded:
             return
-        result = yield self._start(self.commands.resend_probe(sample))
-        if result.code == 0:
+        result = yield self._start(self.commands.resend_probe(sample.path))
+        with self._open_source() as source:
+            is_proof = result.code == 0 and source.is_unchanged(sample)
+        if is_proof:
             keeps = not _itemizes(result.output)
             self.commands.traits = replace(self.commands.traits, nanoseconds=keeps)
 
@@ -257,7 +281,8 @@ class RsyncMirror:
             case Outcome.OK:
                 pass
             case Outcome.VANISHED:
-                report.again = self._attribute(run, result).paths
+                named = self._attribute(run, result).paths
+                report.again = dict.fromkeys(named, Mark(Depth.ENTRY, exact=True))
             case Outcome.PARTIAL:
                 report.failed = self._failed_in_part(run, self._attribute(run, result))
             case _:
@@ -313,7 +338,7 @@ def _itemizes(output: bytes) -> bool:
 def _add(total: Report, report: Report) -> None:
     total.done = total.done.plus(report.done)
     total.seconds += report.seconds
-    total.again |= report.again
+    total.again.update(report.again)
     for path, mark in report.failed.items():
         total.failed[path] = total.failed[path].merged(mark) if path in total.failed else mark
     # The last failure stands for the batch: a whole one ends it, so it is always the worst.

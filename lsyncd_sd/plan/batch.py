@@ -12,6 +12,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from lsyncd_sd.plan.change import Depth
 
@@ -22,6 +23,16 @@ class Kind(enum.Enum):
     MISSING = "missing"
     DIRECTORY = "directory"
     OTHER = "other"
+
+
+class Sample(NamedTuple):
+    """A file that shows, sent and looked at again, whether the target keeps nanoseconds.
+
+    `signature` changes with every change of the file: one that changed meanwhile shows nothing.
+    """
+
+    path: bytes
+    signature: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,17 @@ from lsyncd_sd.config.model import Sync
 from lsyncd_sd.printable import visible
 from lsyncd_sd.service.status import State, SyncStatus
 
-# So many crashes in so many seconds are no accident: the child is given up until somebody looks.
-CRASH_LIMIT = 5
-CRASH_WINDOW_SECONDS = 300.0
+# A crash is *fruitless* if the process came to nothing: no full sync done, or dead within a second of its
+# start. So many of them in a row are no accident, and neither are so many of any kind within the window:
+# the child is given up until somebody looks. Guesses, but for their order: an out-of-memory killer that
+# strikes every few seconds must not end a mirror that makes progress in between.
+FRUITLESS_LIMIT = 5
+FRUITLESS_SECONDS = 1.0
+CRASH_LIMIT = 100
+CRASH_WINDOW_SECONDS = 600.0
 
-# Before a crashed child is replaced: doubled with each crash, so that a crash at start does not spin.
+# Before a crashed child is replaced: doubled with each fruitless crash, so that a crash at start does not
+# spin; after a fruitful one there is less reason to wait.
 RESPAWN_FIRST_SECONDS = 0.25
 RESPAWN_LIMIT_SECONDS = 30.0
 
@@ -68,6 +74,10 @@ class Child:
     respawn_at: float = 0.0
     give_up_reason: str = ""
     crashes: list[float] = field(default_factory=list)
+    fruitless_crashes: int = 0
+    # Of the running process: when it was started, and whether it has mirrored anything.
+    started_at: float = 0.0
+    made_progress: bool = False
 
     def heard(self, now: float, limit: float) -> None:
         """A ping came: the next one is expected within `limit` seconds."""
@@ -77,11 +87,19 @@ class Child:
     def crashed(self, now: float, random_source: random.Random) -> bool:
         """Count a crash and plan the replacement, at `respawn_at`; return False if it is given up."""
         self.crashes = [when for when in self.crashes if now - when < CRASH_WINDOW_SECONDS] + [now]
-        if len(self.crashes) >= CRASH_LIMIT:
-            return False
-        seconds = min(RESPAWN_LIMIT_SECONDS, RESPAWN_FIRST_SECONDS * 2.0 ** (len(self.crashes) - 1))
+        is_fruitless = not self.made_progress or now - self.started_at < FRUITLESS_SECONDS
+        self.fruitless_crashes = self.fruitless_crashes + 1 if is_fruitless else 0
+        doublings = max(0, self.fruitless_crashes - 1)
+        seconds = min(RESPAWN_LIMIT_SECONDS, RESPAWN_FIRST_SECONDS * 2.0**doublings)
         self.respawn_at = now + seconds * random_source.uniform(0.75, 1.25)
-        return True
+        return self.fruitless_crashes < FRUITLESS_LIMIT and len(self.crashes) < CRASH_LIMIT
+
+    def started(self, pid: int, now: float, limit: float) -> None:
+        """It runs as process `pid` and must be heard of within `limit` seconds."""
+        self.pid, self.phase = pid, Phase.RUNNING
+        self.started_at, self.deadline = now, now + limit
+        self.made_progress = False
+        self.accepted = ""
 
     def show(self, state: State, unix_time: float, reason: str = "") -> None:
         """Set the status that the parent knows by itself."""
@@ -95,6 +113,7 @@ class Child:
         """Take over what the child says of itself."""
         if status.name == self.sync.name and self.phase in (Phase.RUNNING, Phase.STOPPING):
             self.status = replace(status, restarts=self.restarts)
+            self.made_progress = self.made_progress or status.batches > 0
 
 
 def new_child(sync: Sync, unix_time: float) -> Child:

@@ -19,7 +19,7 @@ from lsyncd_sd.mirror.outcome import PATIENCE, BackOff, Outcome, Verdict
 from lsyncd_sd.mirror.rsync import Report, RsyncMirror
 from lsyncd_sd.mirror.steps import Task
 from lsyncd_sd.plan.batch import Marks
-from lsyncd_sd.plan.change import Change, Depth
+from lsyncd_sd.plan.change import Change
 from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity
@@ -288,7 +288,8 @@ class Delivery:
         self._back_off.reset()
         self._retry_at = 0.0
         self._full_sync_reason = ""
-        self._collator.add((Change(path, Depth.ENTRY, True) for path in sorted(report.again)), now)
+        again = (Change(path, mark.depth, mark.exact) for path, mark in report.again.items())
+        self._collator.add(again, now)
         if report.failed:
             self._failed_in_part(report, now)
         else:

@@ -15,7 +15,7 @@ from pathlib import Path
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.errors import LsyncdError
 from lsyncd_sd.service import worker
-from lsyncd_sd.service.child import ABORT_SECONDS, CRASH_LIMIT, KILL_SECONDS, Child, Phase
+from lsyncd_sd.service.child import ABORT_SECONDS, KILL_SECONDS, Child, Phase
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import LockBusyError, Locks
 from lsyncd_sd.service.processes import end_session
@@ -135,12 +135,8 @@ class Lifecycle:
             full_sync_reason=child.full_sync_reason,
             accepted=child.accepted,
         )
-        child.pid = spawn(
-            lambda: self._with.give_back(child), lambda mask: worker.run(assignment, mask)
-        )
-        child.phase = Phase.RUNNING
-        child.deadline = now + self._with.limit
-        child.accepted = ""
+        pid = spawn(lambda: self._with.give_back(child), lambda mask: worker.run(assignment, mask))
+        child.started(pid, now, self._with.limit)
         child.show(State.STARTING, time.time())
 
     def ended(self, child: Child, code: int, now: float) -> None:
@@ -162,7 +158,7 @@ class Lifecycle:
         child.full_sync_reason = "its process was replaced"
         child.give_up_reason = ""
         if not child.crashed(now, self._random):
-            child.give_up_reason = f"its process crashed {CRASH_LIMIT} times; the last one {how}"
+            child.give_up_reason = f"its process crashed {len(child.crashes)} times; the last one {how}"
         child.show(State.STARTING, time.time(), f"its process {how}")
 
     def _sweep(self, child: Child, now: float) -> None:

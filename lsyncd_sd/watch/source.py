@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
-from lsyncd_sd.plan.batch import Kind
+from lsyncd_sd.plan.batch import Kind, Sample
 from lsyncd_sd.plan.guard import Identity
 
 # How many entries are looked at for a sample: enough for any ordinary tree, and no walk of a huge one.
@@ -65,11 +66,8 @@ class Source:
             self._kinds[path] = known
         return known
 
-    def find_sample(self, is_excluded: Callable[[bytes, bool], bool]) -> bytes | None:
-        """Return a small regular file whose modification time has broken seconds, None if none is near.
-
-        Sent and looked at again, it shows whether the target keeps nanoseconds.
-        """
+    def find_sample(self, is_excluded: Callable[[bytes, bool], bool]) -> Sample | None:
+        """Return a small regular file whose modification time has broken seconds, None if none is near."""
         seen = 0
         pending = [b""]
         while pending and seen < SAMPLE_SEARCH_ENTRIES:
@@ -83,8 +81,26 @@ class Source:
                 if is_directory:
                     pending.append(path)
                 elif _is_sample(status):
-                    return path
+                    return Sample(path, _signature(status))
         return None
+
+    def sample_among(self, paths: Iterable[bytes]) -> Sample | None:
+        """Return the first of `paths` (relative, looked up before) that can be a sample, or None."""
+        for path in itertools.islice(paths, SAMPLE_SEARCH_ENTRIES):
+            try:
+                status = os.lstat(path, dir_fd=self.descriptor)
+            except OSError:
+                continue
+            if _is_sample(status):
+                return Sample(path, _signature(status))
+        return None
+
+    def is_unchanged(self, sample: Sample) -> bool:
+        """Tell whether the file of a sample is what it was when it was chosen."""
+        try:
+            return _signature(os.lstat(sample.path, dir_fd=self.descriptor)) == sample.signature
+        except OSError:
+            return False
 
     def _entries(self, directory: bytes) -> Iterator[tuple[bytes, os.stat_result]]:
         try:
@@ -117,6 +133,11 @@ def identity_of(target: int | bytes) -> Identity:
     st_dev is no part of it: it changes over reboots for the same file system.
     """
     return Identity(os.statvfs(target).f_fsid, os.stat(target).st_ino)
+
+
+def _signature(status: os.stat_result) -> tuple[int, ...]:
+    # The time of the last change of the inode cannot be set by programs: it tells of every other change.
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _is_sample(status: os.stat_result) -> bool:
