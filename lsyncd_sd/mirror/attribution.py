@@ -30,8 +30,8 @@ _UNSENT = re.compile(rb"rsync: \[sender\] ")
 class Attribution:
     """What the messages of a run name (relative paths).
 
-    `unsent` are those of `paths` that could not be read, and so were not sent with all below them; the others
-    failed on the target. `complete`: whether every message was understood.
+    `unsent` are those of `paths` that could not be read, and so were not sent with all below them; the
+    others failed on the target. `complete`: whether every message was understood.
     """
 
     paths: frozenset[bytes]
