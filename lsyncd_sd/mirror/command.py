@@ -46,7 +46,6 @@ class Shape(enum.Enum):
     SUBTREES = "subtrees"
     LEVELS = "levels"
     FULL = "full sync"
-    PRUNE = "deletions"
     LEFTOVERS = "temporary files"
     PROBE = "probe"
 
@@ -117,22 +116,11 @@ class Commands:
                 return self._list_run(shape, ["-r", *delete], batch.subtrees)
             case Shape.LEVELS:
                 # --existing --ignore-existing: nothing is sent, so no file is read, and one that cannot
-                # be read does not make rsync skip the deletions of its whole directory (decision 0003).
+                # be read does not make a level fail each time it is tried (decision 0003).
                 options = ["-d", "--existing", "--ignore-existing", *delete]
                 return self._list_run(shape, options, batch.levels, suffix=b"/")
             case _:
                 raise ValueError(f"{shape} is not part of a batch")
-
-    def prune_run(self, paths: frozenset[bytes]) -> Run:
-        """Return the run that only deletes in and below `paths`.
-
-        For after a recursive run that could not read some file: rsync skipped its deletions then, and a
-        run that reads no file is not concerned. An unreadable *directory* still stops it, rightly.
-        """
-        options = ["-r", "--existing", "--ignore-existing", "--delete"]
-        run = self._list_run(Shape.PRUNE, options, paths)
-        assert run is not None, "there is something to prune"
-        return run
 
     def full_run(self, *, may_create: bool) -> Run:
         """Return the full sync; only the very first one may create the target."""

@@ -136,8 +136,8 @@ class RsyncMirror:
         result = yield self._start(self.commands.counting_run())
         return statistics(result.output).deleted
 
-    def find_traits(self, sample: Sample | None) -> Steps[Report | None]:
-        """Find out by trying what both ends can do; return a report only if that failed.
+    def find_traits(self, sample: Sample | None) -> Steps[Report]:
+        """Find out by trying what both ends can do; the report tells whether the target can be used.
 
         The sample is sent and looked at again. Without one it stays open, until a batch sends one, whether
         the target keeps nanoseconds.
@@ -150,22 +150,18 @@ class RsyncMirror:
             self.commands.traits = replace(self.commands.traits, confines=result.code == 0)
             self._is_confine_probed = True
         if self.commands.traits.nanoseconds is not None or sample is None:
-            return None
+            return _nothing_done()
         report = yield from self._send_sample(sample.path)
         if report.verdict.outcome is Outcome.OK:
             yield from self._look_again(sample)
-        elif report.verdict.outcome is not Outcome.TARGET_MISSING:
-            return report
-        return None
+        elif report.verdict.outcome is Outcome.TARGET_MISSING:
+            # The first full sync creates it; another one says so itself.
+            return _nothing_done()
+        return report
 
     def full_sync(self, *, may_create: bool, sample: Sample | None) -> Steps[Report]:
         """Make the whole target equal; `may_create` only for the very first one."""
         report = yield from self._one_run(lambda: self.commands.full_run(may_create=may_create))
-        if report.verdict.outcome is Outcome.PARTIAL and self.commands.full_sync_deletes:
-            yield self._start(self.commands.prune_run(frozenset({b""})))
-        if not report.is_whole:
-            # Of a batch that broke off before: the full sync was not told which names they belong to.
-            yield from self._remove_leftovers()
         if report.verdict.outcome is Outcome.OK and sample is not None:
             yield from self._look_again(sample)
         return report
@@ -189,12 +185,7 @@ class RsyncMirror:
                 if self.commands.traits.nanoseconds:
                     # Until now times of the same second were taken for equal.
                     total.again[b""] = Mark(Depth.SUBTREE, exact=False)
-            if report.verdict.outcome is Outcome.PARTIAL and self._owes_deletions(shape):
-                yield self._start(self.commands.prune_run(run.paths))
         return total
-
-    def _owes_deletions(self, shape: Shape) -> bool:
-        return self.commands.batches_delete and shape in _RECURSIVE_SHAPES
 
     # ------------------------------------------------------------------ one run
 
@@ -212,7 +203,7 @@ class RsyncMirror:
             if report.is_whole:
                 return report
             self._leftovers -= run.paths
-        return Report(Verdict(Outcome.OK, "", 0))
+        return _nothing_done()
 
     def _batch_run(self, marks: Marks, shape: Shape) -> Run | None:
         with self._open_source() as source:
@@ -244,14 +235,14 @@ class RsyncMirror:
         """Run what `make` returns; once more without `-s` where the target turns out to be rrsync."""
         run = make()
         if run is None:
-            return Report(Verdict(Outcome.OK, "", 0))
+            return _nothing_done()
         result = yield self._start(run)
         verdict = judge(result, self._overrides)
         if verdict.outcome is Outcome.RESTRICTED and self.commands.traits.secluded:
             self.commands.traits = replace(self.commands.traits, secluded=False, nanoseconds=False)
             run = make()
             if run is None:
-                return Report(Verdict(Outcome.OK, "", 0))
+                return _nothing_done()
             result = yield self._start(run)
             verdict = judge(result, self._overrides)
         return self._report(run, result, verdict)
@@ -313,7 +304,8 @@ class RsyncMirror:
     def _failed_in_part(run: Run, named: Attribution) -> dict[bytes, Mark]:
         """Return what of a run with exit status 23 must be tried again.
 
-        Its subtrees and levels in any case: after one read error rsync skips all deletions of the run.
+        Its subtrees and levels in any case: where a directory could not be read, rsync has skipped all
+        deletions of the run.
         """
         entries = {path: Mark(Depth.ENTRY, exact=True) for path in named.paths}
         if run.shape in _RECURSIVE_SHAPES:
@@ -327,6 +319,10 @@ class RsyncMirror:
         if named.complete and entries:
             return entries
         return {path: Mark(Depth.ENTRY, run.shape is Shape.EXACT_ENTRIES) for path in run.paths}
+
+
+def _nothing_done() -> Report:
+    return Report(Verdict(Outcome.OK, "", 0))
 
 
 def _itemizes(output: bytes) -> bool:

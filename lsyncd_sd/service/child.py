@@ -11,6 +11,7 @@ import random
 from dataclasses import dataclass, field, replace
 
 from lsyncd_sd.config.model import Sync
+from lsyncd_sd.errors import ExitStatus
 from lsyncd_sd.printable import visible
 from lsyncd_sd.service.status import State, SyncStatus
 
@@ -73,6 +74,8 @@ class Child:
     session: int = 0
     respawn_at: float = 0.0
     give_up_reason: str = ""
+    # What the parent exits with when all its children have failed: USAGE if starting again cannot help.
+    failure: ExitStatus = ExitStatus.NOT_GOOD
     crashes: list[float] = field(default_factory=list)
     fruitless_crashes: int = 0
     # Of the running process: when it was started, and whether it has mirrored anything.

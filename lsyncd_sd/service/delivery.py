@@ -374,7 +374,7 @@ class Delivery:
         self.figures.files += done.files
         self.figures.bytes += done.bytes
         self.figures.last_batch = time.time()
-        what = "full sync" if was_full_sync else f"batch {self.figures.batches}"
+        what = f"batch {self.figures.batches}{' (full sync)' if was_full_sync else ''}"
         self._journal.info(
             f"{what}: {done.files} files sent ({done.bytes} bytes), {done.deleted} deleted, "
             f"{report.seconds:.1f} s",

@@ -141,12 +141,13 @@ class Errands:
             count = yield from self._mirror.would_delete()
             self._check(check_first_run(identity, count))
         on_begin()
-        trouble = yield from self._mirror.find_traits(sample)
-        if trouble is not None:
-            return trouble
+        probed = yield from self._mirror.find_traits(sample)
+        if probed.is_whole:
+            return probed
         report = yield from self._mirror.full_sync(
             may_create=not self._record.was_mirrored, sample=sample
         )
+        report.done = report.done.plus(probed.done)
         if not report.is_whole:
             yield from self._remember_roots(identity, is_empty)
         return report

@@ -116,6 +116,7 @@ class Lifecycle:
                 # It may be one of our own that holds the lock until it has stopped.
                 child.deadline = now + LOOK_AGAIN_SECONDS
             else:
+                child.failure = error.exit_status
                 self._fail(child, f"{error.message}; {error.hint}")
             return
         except OSError as error:

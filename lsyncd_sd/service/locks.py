@@ -14,15 +14,19 @@ import posixpath
 from pathlib import Path
 
 from lsyncd_sd.config.model import Target
-from lsyncd_sd.errors import LsyncdError
+from lsyncd_sd.errors import ExitStatus, LsyncdError
 
 # Full syncs to one remote host at a time. A guess: enough to fill a line, and well below the ten logins
 # after which sshd begins to refuse (MaxStartups).
 FULL_SYNCS_PER_HOST = 4
 
 
+# What a lock file says about its holder.
+_DESCRIPTION_KEYS = ("kind", "host", "path", "text", "owner", "pid")
+
+
 class LockBusyError(Exception):
-    """Somebody else takes a lock at this very moment: try again soon."""
+    """Somebody is just taking the lock, or just about to lose it: try again soon."""
 
 
 class Locks:
@@ -35,8 +39,8 @@ class Locks:
     def take_target(self, target: Target, owner: str) -> int:
         """Return a descriptor that holds the lock of `target` until it is closed.
 
-        Raises LsyncdError if this target, or one around or inside it, is mirrored to already; LockBusyError
-        if the folder is locked right now.
+        Raises LsyncdError (USAGE: it takes a person to sort it out) if this target, or one around or inside
+        it, is mirrored to already; LockBusyError if that may be over in a moment.
         """
         guard = self._open("guard")
         try:
@@ -44,7 +48,9 @@ class Locks:
                 raise LockBusyError
             self._refuse_overlap(target)
             descriptor = self._open(_file_name(target))
-            _try_lock(descriptor)
+            if not _try_lock(descriptor):
+                os.close(descriptor)
+                raise LockBusyError
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(_description(target, owner)).encode(), 0)
             return descriptor
@@ -68,9 +74,13 @@ class Locks:
             held = _held_by(path)
             if held is None or not _overlap(target, held):
                 continue
+            if not os.path.exists(f"/proc/{held['pid']}"):
+                # Its children hold the lock for as long as they outlive it.
+                raise LockBusyError
             raise LsyncdError(
                 f"{target.text} is mirrored to already, as {held['text']} by {held['owner']}",
                 "a target belongs to one sync: stop the other one, or choose a target of its own",
+                ExitStatus.USAGE,
             )
 
 
@@ -85,7 +95,7 @@ def _held_by(path: Path) -> dict[str, str] | None:
             path.unlink(missing_ok=True)
             return None
         document = json.loads(os.pread(descriptor, 65536, 0))
-        return {key: str(document[key]) for key in ("kind", "host", "path", "text", "owner")}
+        return {key: str(document[key]) for key in _DESCRIPTION_KEYS}
     except (ValueError, KeyError, TypeError):
         return None
     finally:
@@ -107,6 +117,7 @@ def _description(target: Target, owner: str) -> dict[str, str]:
         "path": _normal(target.path),
         "text": target.text,
         "owner": owner,
+        "pid": str(os.getpid()),
     }
 
 

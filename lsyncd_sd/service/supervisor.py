@@ -251,7 +251,9 @@ class Supervisor:
                 self._loop.stop()
         elif all(status.state is State.FAILED for status in self.statuses()):
             # Nothing is left to be done here: end, so that the service manager shows it.
-            self._exit_status = ExitStatus.NOT_GOOD
+            failures = {child.failure for child in self._children.values()}
+            is_for_a_person = failures <= {ExitStatus.USAGE}
+            self._exit_status = ExitStatus.USAGE if is_for_a_person else ExitStatus.NOT_GOOD
             reasons = "; ".join(status.reason for status in self.statuses())
             self._journal.error(f"every sync has failed, ending: {reasons}", Event.CHILD_FAILED)
             self._stop()

@@ -253,8 +253,8 @@ class Worker:
             number = self._watcher.unwatched[path]
             if number != errno.ENOSPC:
                 self._journal.warning(
-                    f"cannot watch {printable(path)}: {os.strerror(number)}; changes below it are "
-                    "seen by a full sync only",
+                    f"cannot watch {printable(path)}: {os.strerror(number)}; what is below it is "
+                    f"compared every {UNWATCHED_RESCAN_SECONDS / 60:.0f} minutes",
                     Event.DIRECTORY_UNREADABLE,
                     path=path,
                     errno=number,
