@@ -7,6 +7,7 @@ import re
 
 from lsyncd_sd.config.report import Refused, shown
 from lsyncd_sd.config.target import local_path
+from lsyncd_sd.plan.filters import MAX_PATTERN_BYTES
 
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}"
 # rsync's own rule for --bwlimit: a number, a unit, and one byte more or less
@@ -41,6 +42,11 @@ def parse_pattern(text: str) -> str:
     if text in ("", "+ ", "- ", "+", "-"):
         raise Refused(
             f"the pattern {shown(text)} is empty", "to exclude a file named + or -, write /+ or /-"
+        )
+    # Its prefix does not count for rsync, but nobody is that close to the limit by intention.
+    if len(text.encode("utf-8", "surrogateescape")) > MAX_PATTERN_BYTES:
+        raise Refused(
+            f"the pattern is longer than {MAX_PATTERN_BYTES} bytes", "rsync would go on without it"
         )
     return text
 

@@ -59,7 +59,7 @@ def test_check_says_all_there_is_to_say(files: list[str], status: ExitStatus, li
 
 
 def test_check_counts_syncs(folder: pathlib.Path) -> None:
-    text = "syncs: [{source: S, target: /a}, {name: b, source: S, target: /b}]\n"
+    text = "syncs: [{source: S, target: S-one}, {name: b, source: S, target: S-two}]\n"
     (folder / "two.yaml").write_text(text.replace("S", f"{folder}/source"))
     written: list[str] = []
     assert verbs.check(["two.yaml"], written.append) is ExitStatus.OK
