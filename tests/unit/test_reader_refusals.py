@@ -158,7 +158,7 @@ SYNCS = "syncs:\n  - source: /a\n    target: h:/a\n"
         (TWO + "exclude: '!'\n", "3:10", "exclude: a lone '!'", ""),
         (TWO + "exclude: '- '\n", "3:10", "exclude: the pattern '- ' is empty", ""),
         (TWO + 'exclude: "a\\0"\n', "3:10", "exclude: a pattern cannot hold a NUL", ""),
-        (TWO + f"exclude: {'x' * 4096}\n", "3:10", "exclude: the pattern is longer than 4095 bytes", "without"),
+        (TWO + f"exclude: {'x' * 4096}\n", "3:10", "exclude: the pattern is longer than 4095", "without"),
         (TWO + "exclude:\n  - - x\n", "4:5", "exclude: a list is not one of the patterns", "quotes"),
         (TWO + "exclude: [a, ~]\n", "3:14", "exclude: no value is given", ""),
         (TWO + "exclude: {a: b}\n", "3:10", "exclude: a mapping (key: value) is not a list of patterns", ""),
