@@ -145,7 +145,9 @@ class Watcher:
         elif node is self._tree.root and event.mask & (inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF):
             self.root_lost = True
         else:
-            self._mark(self._tree.path(node), Depth.ENTRY, exact=False)
+            path = self._tree.path(node)
+            self._mark(path, Depth.ENTRY, exact=False)
+            self._retry_unwatched(path)
 
     def _watch_ended(self, node: Node, wd: int) -> None:
         """The kernel removed a watch: the directory was deleted, or its file system unmounted."""
@@ -171,6 +173,19 @@ class Watcher:
         else:
             # A directory's own attributes; or a file's, or its content, which CLOSE_WRITE tells.
             self._mark(path, Depth.ENTRY, exact=bool(event.mask & inotify.IN_CLOSE_WRITE))
+            if is_directory:
+                self._retry_unwatched(path)
+
+    def _retry_unwatched(self, path: bytes) -> None:
+        """The attributes of a directory changed: it, or what is below it, may be readable now."""
+        for unwatched in self.unwatched:
+            if path and unwatched != path and not unwatched.startswith(path + b"/"):
+                continue
+            place = self._place_at(unwatched)
+            if place is not None:
+                self._provisional.add(place)
+                self._to_visit.append(place)
+                self._mark(unwatched, Depth.SUBTREE, exact=True)
 
     def _handle_renewal(self, place: Place, path: bytes, mask: int, is_directory: bool) -> None:
         """A name came, went, or now stands for something else."""
@@ -200,6 +215,16 @@ class Watcher:
     def _place_path(self, place: Place) -> bytes:
         parent_path = self._tree.path(place.parent)
         return parent_path + b"/" + place.name if parent_path else place.name
+
+    def _place_at(self, path: bytes) -> Place | None:
+        """Return the place of a path, None if the directory it is in is not watched."""
+        parent_path, _slash, name = path.rpartition(b"/")
+        node = self._tree.root
+        for part in parent_path.split(b"/") if parent_path else ():
+            if node is None:
+                return None
+            node = self._tree.child(node, part)
+        return Place(node, name) if node is not None and name else None
 
     def _absolute(self, path: bytes) -> bytes:
         return self._root_path + b"/" + path if path else self._root_path
