@@ -15,6 +15,7 @@ from typing import NoReturn
 import pytest
 from system.machine import CannotBootError, Machine
 from system.mirror import Mirrors
+from system.user import User
 
 TOP = Path(__file__).resolve().parents[2]
 RELEASES = ("bookworm", "trixie")
@@ -106,5 +107,13 @@ def machine(bare_machine: Machine, package: Path) -> Machine:
 def mirrors(machine: Machine, request: pytest.FixtureRequest) -> Iterator[Mirrors]:
     """Syncs of this test alone; they and their files are gone after it."""
     made = Mirrors(machine, request.node.name.partition("[")[0].removeprefix("test_"))
+    yield made
+    made.remove()
+
+
+@pytest.fixture
+def user(machine: Machine) -> Iterator[User]:
+    """A user with a manager of their own."""
+    made = User(machine, "mirrorer")
     yield made
     made.remove()

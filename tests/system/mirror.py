@@ -11,7 +11,8 @@ import yaml
 from helpers.waiting import DEADLINE
 from system.machine import Machine
 
-GOOD_STATES = ("in-sync",)
+# Short, so that tests are; long enough that several changes make one batch.
+DELAY = 0.3
 
 
 class Sync:
@@ -29,7 +30,7 @@ class Sync:
 
     def settings(self, **more: Any) -> dict[str, Any]:
         """Return the mapping for a configuration file; `more` adds keys or replaces them."""
-        own = {"name": self.name, "source": self.source_inside, "target": self.target_inside, "delay": 1}
+        own = {"name": self.name, "source": self.source_inside, "target": self.target_inside, "delay": DELAY}
         return {**own, **more}
 
     def differences(self, *options: str) -> str:
@@ -70,7 +71,7 @@ class Sync:
 
     def child(self) -> int:
         """Return the process, as numbered in there, of the child that mirrors this sync."""
-        return int(self.wait_for_state(*GOOD_STATES)["pid"])
+        return int(self.wait_for_state("in-sync")["pid"])
 
 
 class Mirrors:

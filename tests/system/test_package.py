@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from system.machine import Machine
 from system.mirror import Mirrors
+from system.user import User
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -102,8 +103,10 @@ def test_systemd_understands_every_line_of_the_units(machine: Machine, unit: str
 
 
 def test_upgrade_restarts_running_instances_only(
-    machine: Machine, mirrors: Mirrors, next_package: Path, installed_again: None
+    machine: Machine, mirrors: Mirrors, user: User, next_package: Path, installed_again: None
 ) -> None:
+    users = user.start(mirrors.sync("users"))
+    users_before = user.main_process(users)
     sync = mirrors.sync("upgraded")
     unit = mirrors.start("upgraded", sync.settings())
     idle = mirrors.configure("idle", mirrors.sync("idle").settings())
@@ -113,6 +116,7 @@ def test_upgrade_restarts_running_instances_only(
 
     assert machine.unit_property(unit, "ActiveState") == "active"
     assert machine.unit_property(unit, "MainPID") not in ("0", before)
+    assert user.main_process(users) not in ("0", users_before)
     assert machine.unit_property(idle, "ActiveState") == "inactive"
     assert machine.unit_property("lsyncd-sd.service", "ActiveState") == "inactive"
     (sync.source / "after the upgrade").write_text("new")
@@ -144,7 +148,10 @@ def test_autopkgtest_passes(machine: Machine, script: str) -> None:
     machine.run(f"/srv/{script}")
 
 
-def test_removal_leaves_no_process(machine: Machine, mirrors: Mirrors, installed_again: None) -> None:
+def test_removal_leaves_no_process(
+    machine: Machine, mirrors: Mirrors, user: User, installed_again: None
+) -> None:
+    user.start(mirrors.sync("users"))
     sync = mirrors.sync("removed")
     mirrors.start("removed", sync.settings())
     sync.wait_for_state("in-sync")

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from system.machine import Machine
 from system.mirror import Mirrors, Sync, entries_of
+from system.user import User
 
 BATCH_DONE = "938b3ee768844f6792c090e09b5ada5e"
 FULL_SYNC_DONE = "b1223167f41940bea23ee0f0aa73d400"
@@ -269,28 +270,13 @@ def test_changes_while_stopped_arrive_after_the_start(machine: Machine, mirrors:
     sync.wait_until_equal()
 
 
-def test_users_own_instance(machine: Machine, mirrors: Mirrors) -> None:
-    machine.run("useradd", "--create-home", "mirrorer")
+def test_users_own_instance(machine: Machine, mirrors: Mirrors, user: User) -> None:
     sync = mirrors.sync("users")
-    machine.run("chown", "mirrorer:", sync.source_inside, sync.target_inside)
-    machine.run("loginctl", "enable-linger", "mirrorer")
-    settings = f"source: {sync.source_inside}\ntarget: {sync.target_inside}\ndelay: 1\n"
-    home = "/home/mirrorer/.config/lsyncd.d"
-    machine.write(f"{home}/users.yaml", settings)
-    machine.run("chown", "-R", "mirrorer:", "/home/mirrorer")
-    number = machine.run("id", "-u", "mirrorer").stdout.strip()
-    machine.wait_until(
-        lambda: machine.unit_property(f"user@{number}.service", "ActiveState") == "active",
-        "the user's manager runs",
-    )
-    prefix = ("runuser", "-u", "mirrorer", "--", "env", f"XDG_RUNTIME_DIR=/run/user/{number}")
+    user.start(sync)
 
-    machine.run(*prefix, "systemctl", "--user", "enable", "--now", "lsyncd@users")
+    user.run("sh", "-c", f"echo mine > {sync.source_inside}/file")
 
-    machine.run(*prefix, "sh", "-c", f"echo mine > {sync.source_inside}/file")
     sync.wait_until_equal()
     assert sync.source_inside not in machine.run("lsyncd-sd", "status", check=False).stdout
-    assert sync.target_inside in machine.run(*prefix, "lsyncd-sd", "status", "users").stdout
-    machine.run(*prefix, "systemctl", "--user", "reload", "lsyncd@users")
-    machine.run(*prefix, "systemctl", "--user", "disable", "--now", "lsyncd@users")
-    machine.run("loginctl", "disable-linger", "mirrorer")
+    assert sync.target_inside in user.run("lsyncd-sd", "status", "users").stdout
+    user.run("systemctl", "--user", "reload", "lsyncd@users")
