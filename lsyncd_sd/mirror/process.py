@@ -79,6 +79,7 @@ class _Stream:
     on_data: OnOutput | None = None
     data: bytearray = field(default_factory=bytearray)
     is_cut: bool = False
+    is_open: bool = True
 
     def take(self, chunk: bytes) -> None:
         room = OUTPUT_LIMIT - len(self.data)
@@ -100,6 +101,7 @@ class Process:
         self._kill_timer: Timer | None = None
         self._limit_timer: Timer | None = None
         self._was_cut_short = False
+        self._has_ended = False
         self._pidfd = os.pidfd_open(pid)
         for stream in self._streams:
             os.set_blocking(stream.descriptor, False)
@@ -120,7 +122,12 @@ class Process:
             return
         self._was_cut_short = True
         self._signal(signal.SIGTERM)
-        self._kill_timer = self._loop.call_later(KILL_AFTER, lambda: self._signal(signal.SIGKILL))
+        self._kill_timer = self._loop.call_later(KILL_AFTER, self._kill)
+
+    def _kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        if self._has_ended:
+            self._finish()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError):
@@ -136,11 +143,25 @@ class Process:
             return
         if chunk:
             stream.take(chunk)
-        else:
-            self._loop.forget(stream.descriptor)
+            return
+        self._loop.forget(stream.descriptor)
+        stream.is_open = False
+        if self._has_ended and not self._is_anybody_left():
+            self._finish()
+
+    def _is_anybody_left(self) -> bool:
+        return any(stream.is_open for stream in self._streams)
 
     def _ended(self) -> None:
-        # Not until end of file: a grandchild (an ssh left over) may hold the pipes open for ever.
+        if self._was_cut_short and self._is_anybody_left():
+            # The other processes of rsync were told to end, too: they are about to remove their temporary
+            # files. For no longer than KILL_AFTER: an ssh left over may hold the pipes open for ever.
+            self._has_ended = True
+            self._loop.forget(self._pidfd)
+        else:
+            self._finish()
+
+    def _finish(self) -> None:
         for stream in self._streams:
             self._read_rest(stream)
             self._loop.forget(stream.descriptor)

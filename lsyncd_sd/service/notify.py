@@ -64,34 +64,39 @@ class Manager:
         """Seconds after which a ping is due again, None if nobody waits for it."""
         return self._ping_interval
 
+    def _tell(self, message: str) -> None:
+        # A manager that does not listen (any more) is no reason to stop mirroring.
+        with contextlib.suppress(OSError):
+            daemon.notify(message)
+
     def ready(self) -> None:
         """The service does its work."""
-        daemon.notify("READY=1")
+        self._tell("READY=1")
 
     def reloading(self) -> None:
         """A reload begins; `ready` ends it. The time is what Type=notify-reload asks for."""
         microseconds = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        daemon.notify(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
+        self._tell(f"RELOADING=1\nMONOTONIC_USEC={microseconds}")
 
     def stopping(self) -> None:
         """The service is about to end."""
-        daemon.notify("STOPPING=1")
+        self._tell("STOPPING=1")
 
     def status(self, text: str) -> None:
         """Show `text` in `systemctl status`; the same text again is not sent."""
         if text != self._last_status:
             self._last_status = text
-            daemon.notify(f"STATUS={text}")
+            self._tell(f"STATUS={text}")
 
     def extend_start(self, microseconds: int) -> None:
         """Ask for more time to start."""
-        daemon.notify(f"EXTEND_TIMEOUT_USEC={microseconds}")
+        self._tell(f"EXTEND_TIMEOUT_USEC={microseconds}")
 
     def ping(self, now: float) -> None:
         """Tell the watchdog that the loop goes round; called at the end of each pass, sent when due."""
         if self._ping_interval is not None and now >= self._next_ping:
             self._next_ping = now + self._ping_interval
-            daemon.notify("WATCHDOG=1")
+            self._tell("WATCHDOG=1")
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ class Supervisor:
         wanted = {sync.name: sync for configuration in loaded.configurations for sync in configuration.syncs}
         changed = []
         for name, child in list(self._children.items()):
-            if wanted.get(name) != child.sync or child.phase in (Phase.STOPPING, Phase.STOPPED):
+            if child.is_unwanted or wanted.get(name) != child.sync:
                 changed.append(name)
                 self._lifecycle.stop(child, wanted.get(name), self._loop.now())
         for name, sync in wanted.items():
@@ -334,10 +334,12 @@ class Supervisor:
         A file that could not be used has no process: only a reload can help it.
         """
         child = self._children.get(name)
-        if child is None:
+        if child is None or (child.is_unwanted and child.successor is None):
             raise ControlError("NoSuchSync", {"name": name})
         child.accepted = accepted
-        self._lifecycle.stop(child, child.sync, self._loop.now())
+        # While it stops for a reload, what follows stays what the reload wants.
+        successor = child.successor if child.is_unwanted else child.sync
+        self._lifecycle.stop(child, successor, self._loop.now())
         self._act()
 
 
