@@ -190,15 +190,16 @@ class RsyncMirror:
     # ------------------------------------------------------------------ one run
 
     def _remove_leftovers(self) -> Steps[Report]:
+        within_reach: set[bytes] = set()
         if self._leftovers:
             with self._open_source() as source:
-                # What is no directory any more is replaced as a whole, with what it holds on the target.
-                self._leftovers = {
-                    path
-                    for path in self._leftovers
-                    if source.kind(path.rpartition(b"/")[0]) is Kind.DIRECTORY
-                }
-        for run in self.commands.leftover_runs(self._leftovers):
+                kinds = {path: source.kind(path.rpartition(b"/")[0]) for path in self._leftovers}
+            within_reach = {path for path, kind in kinds.items() if kind is Kind.DIRECTORY}
+            # A directory that became something else is replaced on the target, with all it holds. One that
+            # is gone is deleted; or, where nothing is deleted, its turn comes when it is back.
+            settled = {Kind.OTHER, Kind.MISSING} if self.commands.batches_delete else {Kind.OTHER}
+            self._leftovers = {path for path, kind in kinds.items() if kind not in settled}
+        for run in self.commands.leftover_runs(within_reach):
             report = yield from self._one_run(lambda run=run: run)  # type: ignore[misc]
             if report.is_whole:
                 return report
