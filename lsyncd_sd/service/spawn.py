@@ -21,14 +21,17 @@ def spawn(give_back: Callable[[], None], run: Callable[[SignalMask], None]) -> i
 
     The child leads a session of its own: whatever it starts can be found by it, and Ctrl-C is the parent's.
     It calls `give_back`, which closes what is the parent's, then `run` with the signal mask to set when it
-    can take signals, and exits: 0 when `run` returned, 1 with a traceback when it raised.
+    can take signals, and exits: 0 when `run` returned, 1 with a traceback when it raised. Raises OSError if
+    there can be no more processes.
     """
-    sys.stderr.flush()
+    _flush_errors()
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD_BACK)
-    pid = os.fork()
-    if pid == 0:
-        _be_child(give_back, run, mask)
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _be_child(give_back, run, mask)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return pid
 
 
@@ -44,6 +47,13 @@ def _be_child(
     except BaseException:
         traceback.print_exc()
     finally:
-        with contextlib.suppress(OSError):
-            sys.stderr.flush()
-        os._exit(status)
+        try:
+            _flush_errors()
+        finally:
+            os._exit(status)
+
+
+def _flush_errors() -> None:
+    # There is no sys.stderr in a program that was started without one.
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        sys.stderr.flush()

@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tests of service/answers.py: each method asks the parent for the right thing, or refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from lsyncd_sd.service.answers import methods
+from lsyncd_sd.service.control_interface import PARAMETERS, ControlError
+from lsyncd_sd.service.status import State, SyncStatus, document
+
+
+class Parent:
+    """Has some syncs and remembers what it was asked to do."""
+
+    def __init__(self) -> None:
+        self.syncs = [
+            SyncStatus("home", "/home", "h:/home", State.IN_SYNC, 1.0),
+            SyncStatus("mail", "/mail", "h:/mail", State.HELD, 1.0, hold_id="token"),
+            # A child that has not yet said what it is held for.
+            SyncStatus("new", "/new", "h:/new", State.HELD, 1.0),
+        ]
+        self.asked: list[tuple[str, ...]] = []
+
+    def statuses(self) -> list[SyncStatus]:
+        return self.syncs
+
+    def reload(self) -> list[str]:
+        self.asked.append(("reload",))
+        return ["mail"]
+
+    def restart(self, name: str, accepted: str) -> None:
+        self.asked.append(("restart", name, accepted))
+
+
+@pytest.fixture
+def parent() -> Parent:
+    return Parent()
+
+
+def ask(parent: Parent, method: str, **parameters: Any) -> dict[str, Any]:
+    return methods(parent)[method](parameters)
+
+
+def test_every_method_of_the_interface_is_answered(parent: Parent) -> None:
+    of_the_interface = {name.rpartition(".")[2] for name in PARAMETERS if name.startswith("org.lsyncd-sd.")}
+    assert methods(parent).keys() == of_the_interface
+
+
+def test_status_of_all_and_of_one(parent: Parent) -> None:
+    assert ask(parent, "Status") == document(parent.syncs)
+    assert ask(parent, "Status", name="mail") == document(parent.syncs[1:2])
+
+
+def test_reload_returns_what_changed(parent: Parent) -> None:
+    assert ask(parent, "Reload") == {"changed": ["mail"]}
+    assert parent.asked == [("reload",)]
+
+
+def test_restart_releases_nothing(parent: Parent) -> None:
+    assert ask(parent, "Restart", name="mail") == {}
+    assert parent.asked == [("restart", "mail", "")]
+
+
+def test_accept_releases_what_the_sync_is_held_for(parent: Parent) -> None:
+    assert ask(parent, "Accept", name="mail") == {}
+    assert parent.asked == [("restart", "mail", "token")]
+
+
+@pytest.mark.parametrize(("name", "state"), [("home", "in-sync"), ("new", "held")])
+def test_accept_refuses_what_is_not_held(parent: Parent, name: str, state: str) -> None:
+    with pytest.raises(ControlError) as caught:
+        ask(parent, "Accept", name=name)
+    assert caught.value.name == "org.lsyncd-sd.Control.NotHeld"
+    assert caught.value.parameters == {"name": name, "state": state}
+    assert parent.asked == []
+
+
+@pytest.mark.parametrize("method", ["Status", "Restart", "Accept"])
+def test_an_unknown_sync_is_refused(parent: Parent, method: str) -> None:
+    with pytest.raises(ControlError) as caught:
+        ask(parent, method, name="hom")
+    assert caught.value.name == "org.lsyncd-sd.Control.NoSuchSync"
+    assert parent.asked == []
