@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
@@ -15,11 +16,15 @@ _ESCAPED = re.compile(rb"\\#([0-3][0-7][0-7])")
 # Greedy: a name may itself contain quotes.
 _QUOTED = re.compile(rb'"(.*)"')
 
+# Between the two names of a rename that failed; the second has no quotes, or two on each side.
+_ARROW = b'" -> "'
+
 # Summaries of what other lines have said; they name nothing.
 _SUMMARY = re.compile(rb"rsync (?:error|warning): |IO error encountered|\s*$")
 
-# A file is written as `.NAME.XXXXXX` in its directory until it is complete (mkstemp).
-_TEMPORARY = re.compile(rb"(?:^|(?<=/))\.([^/]+)\.[A-Za-z0-9]{6}$")
+# A file is written as `.NAME.XXXXXX` in its directory until it is complete (mkstemp); a NAME that begins
+# with a dot gets no second one. Only the receiving side has such files.
+_TEMPORARY = re.compile(rb"(?:^|(?<=/))\.([^/]+)\.[A-Za-z0-9]{6}\Z")
 
 
 # What the sending side complains about it has not sent; below a directory, nothing at all.
@@ -54,33 +59,39 @@ def attribute(
     for line in errors.splitlines():
         if _SUMMARY.match(line):
             continue
-        path = _listed_path(line, entries, below, prefixes)
-        if path is None:
-            complete = False
-        else:
-            found.add(path)
-            if _UNSENT.match(line):
-                unsent.add(path)
+        paths = {
+            path
+            for path in _meanings(line, prefixes)
+            if path in entries or path in below or is_below(path, below)
+        }
+        complete = complete and bool(paths)
+        found |= paths
+        if _UNSENT.match(line):
+            unsent |= paths
     return Attribution(frozenset(found), frozenset(unsent), complete)
 
 
-def _listed_path(
-    line: bytes, entries: Set[bytes], subtrees: set[bytes], prefixes: tuple[bytes, ...]
-) -> bytes | None:
+def _meanings(line: bytes, prefixes: tuple[bytes, ...]) -> Iterator[bytes]:
+    """Yield every path that a message may be about: one too many is tried again for nothing, and no harm."""
     quoted = _QUOTED.search(line)
     if quoted is None:
-        return None
-    name = _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), quoted[1])
-    for candidate in _candidates(name, prefixes):
-        for path in (candidate, _TEMPORARY.sub(rb"\1", candidate)):
-            if path in entries or path in subtrees or is_below(path, subtrees):
-                return path
-    return None
+        return
+    for text in {quoted[1], *(part.strip(b'"') for part in quoted[1].split(_ARROW))}:
+        name = _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), text)
+        for path in _relative(name, prefixes):
+            yield path
+            if not _UNSENT.match(line):
+                yield _TEMPORARY.sub(rb"\1", path)
+                yield _TEMPORARY.sub(rb".\1", path)
 
 
-def _candidates(name: bytes, prefixes: tuple[bytes, ...]) -> Iterator[bytes]:
+def _relative(name: bytes, prefixes: tuple[bytes, ...]) -> Iterator[bytes]:
+    if not name:
+        return
+    # The root itself is `PREFIX/.` in messages.
+    path = posixpath.normpath(name)
     for prefix in prefixes:
-        if name.startswith(prefix + b"/"):
-            yield name[len(prefix) + 1 :].removeprefix(b"./")
-    if not name.startswith(b"/"):
-        yield name.removeprefix(b"./")
+        if path == prefix or path.startswith(prefix + b"/"):
+            yield path[len(prefix) + 1 :]
+    if not path.startswith(b"/"):
+        yield b"" if path == b"." else path
