@@ -162,6 +162,9 @@ class RsyncMirror:
     def full_sync(self, *, may_create: bool, sample: Sample | None) -> Steps[Report]:
         """Make the whole target equal; `may_create` only for the very first one."""
         report = yield from self._one_run(lambda: self.commands.full_run(may_create=may_create))
+        if not report.is_whole:
+            # Of a batch that broke off before: where nothing is deleted, a full sync leaves them there.
+            yield from self._remove_leftovers()
         if report.verdict.outcome is Outcome.OK and sample is not None:
             yield from self._look_again(sample)
         return report

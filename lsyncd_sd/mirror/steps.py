@@ -60,6 +60,8 @@ class Task:
             self._on_done(stop.value)
             return
         except self._expected as error:
+            # Raised by what it wanted to start, it is still in the middle: what it holds is given back now.
+            self._steps.close()
             self._on_error(error)
             return
         if self._is_cut_short:

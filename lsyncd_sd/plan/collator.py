@@ -73,13 +73,15 @@ class Collator:
         """Return when the next batch is due (monotonic seconds, may be past), None if nothing waits."""
         if self.in_flight:
             return None
-        times = []
-        if self._first_change_at is not None:
-            full = len(self.pending) >= self._limits.max_changes
-            times.append(self._first_change_at + (0 if full else self._limits.delay))
-        if self.troubled is not None:
-            times.append(self.troubled.retry_at)
-        return min(times, default=None)
+        fresh = self._fresh_due_at()
+        retry = self.troubled.retry_at if self.troubled is not None else None
+        return min((time for time in (fresh, retry) if time is not None), default=None)
+
+    def _fresh_due_at(self) -> float | None:
+        if self._first_change_at is None:
+            return None
+        is_full = len(self.pending) >= self._limits.max_changes
+        return self._first_change_at + (0 if is_full else self._limits.delay)
 
     def take(self, now: float) -> Marks:
         """Move what is due into flight and return it; the troubled marks only if they are due alone.
@@ -98,12 +100,13 @@ class Collator:
         return self.in_flight
 
     def _troubled_first(self, now: float) -> bool:
-        """Fresh changes go first unless only the retry is due: neither may starve the other."""
-        fresh_due = self._first_change_at is not None and (
-            len(self.pending) >= self._limits.max_changes
-            or self._first_change_at + self._limits.delay <= now
+        """Tell whether the retry is due, and has been for longer than what is fresh: neither may starve."""
+        fresh = self._fresh_due_at()
+        return (
+            self.troubled is not None
+            and self.troubled.retry_at <= now
+            and (fresh is None or self.troubled.retry_at <= fresh)
         )
-        return not fresh_due and self.troubled is not None and self.troubled.retry_at <= now
 
     def succeeded(self) -> None:
         """The batch in flight did all it was asked to."""

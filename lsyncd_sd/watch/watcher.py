@@ -190,6 +190,11 @@ class Watcher:
     def _handle_renewal(self, place: Place, path: bytes, mask: int, is_directory: bool) -> None:
         """A name came, went, or now stands for something else."""
         came = mask & (inotify.IN_CREATE | inotify.IN_MOVED_TO)
+        if is_directory and self.unwatched:
+            # Gone, or about to be looked at anew, under this name or another.
+            below = path + b"/"
+            for known_path in [one for one in self.unwatched if one == path or one.startswith(below)]:
+                del self.unwatched[known_path]
         known = self._tree.child(place.parent, place.name)
         # A directory made under our eyes may have been found by the listing before its event was read.
         # Its watch is right then, and dropping it here would only mean setting it again (D7).

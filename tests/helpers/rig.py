@@ -210,7 +210,7 @@ class Rig:
 
     def _cut_short(self) -> None:
         while self._command is not None:
-            answer = self._carry_out(Fault(Trouble.DEAD, int(self._now)))
+            answer = self._carry_out(Fault(Trouble.DEAD, 0))
             self._advance(self._steps, _result(answer, was_cut_short=True))
 
     def _carry_out(self, fault: Fault) -> Answer:
