@@ -15,7 +15,13 @@ from pathlib import Path
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.errors import LsyncdError
 from lsyncd_sd.service import worker
-from lsyncd_sd.service.child import ABORT_SECONDS, KILL_SECONDS, Child, Phase
+from lsyncd_sd.service.child import (
+    ABORT_SECONDS,
+    KILL_SECONDS,
+    RESPAWN_LIMIT_SECONDS,
+    Child,
+    Phase,
+)
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import LockBusyError, Locks
 from lsyncd_sd.service.processes import end_session
@@ -99,7 +105,9 @@ class Lifecycle:
         child.is_unwanted, child.successor = True, successor
         if child.phase is Phase.RUNNING:
             self._signal(child, signal.SIGTERM, Phase.STOPPING, now + STOP_SECONDS)
-        elif child.phase in (Phase.WAITING, Phase.FAILED):
+        elif child.phase in (Phase.WAITING, Phase.FAILED) or (
+            self.is_stopping and child.phase is Phase.STUCK
+        ):
             child.phase = Phase.STOPPED
 
     def _start(self, child: Child, now: float) -> None:
@@ -136,9 +144,20 @@ class Lifecycle:
             full_sync_reason=child.full_sync_reason,
             accepted=child.accepted,
         )
-        pid = spawn(lambda: self._with.give_back(child), lambda mask: worker.run(assignment, mask))
+        try:
+            pid = spawn(lambda: self._with.give_back(child), lambda mask: worker.run(assignment, mask))
+        except OSError as error:
+            self._cannot_fork(child, error, now)
+            return
         child.started(pid, now, self._with.limit)
         child.show(State.STARTING, time.time())
+
+    def _cannot_fork(self, child: Child, error: OSError, now: float) -> None:
+        """There are too many processes or too little memory: that passes, and the other syncs go on."""
+        child.deadline = now + RESPAWN_LIMIT_SECONDS
+        reason = f"cannot start its process: {error.strerror}; trying again in {RESPAWN_LIMIT_SECONDS:.0f} s"
+        child.show(State.STARTING, time.time(), reason)
+        self._with.journal.error(reason, sync=child.sync.name, errno=error.errno or 0)
 
     def ended(self, child: Child, code: int, now: float) -> None:
         """The process of `child` has died; `code` is its exit status, or minus the signal."""
