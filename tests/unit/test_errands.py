@@ -1,0 +1,467 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tests of service/errands.py: guards before anything is sent, and what is remembered.
+
+Source, locks and state are real; the mirror says what the test wants.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.syncs import local_target, make_sync
+
+from lsyncd_sd.config.model import Delete, Target, TargetKind
+from lsyncd_sd.mirror.command import Commands, Statistics
+from lsyncd_sd.mirror.outcome import Outcome, Verdict
+from lsyncd_sd.mirror.rsync import Report
+from lsyncd_sd.mirror.steps import Steps
+from lsyncd_sd.plan.batch import Mark, Marks, Sample
+from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.filters import Filter
+from lsyncd_sd.plan.guard import Identity, Memory
+from lsyncd_sd.service.errands import (
+    Errands,
+    HeldError,
+    HostBusyError,
+    SourceGate,
+    SourceLostError,
+    TroubleError,
+)
+from lsyncd_sd.service.journal import Entry, Journal, Priority
+from lsyncd_sd.service.locks import FULL_SYNCS_PER_HOST, Locks
+from lsyncd_sd.service.state import Record, Store
+from lsyncd_sd.watch.source import Source, identity_of
+
+TARGET = Identity(7, 7)
+OK = Verdict(Outcome.OK, "", 0)
+REMOTE = Target("backup:/srv", TargetKind.SSH, "backup", "/srv")
+MARKS: Marks = {b"a": Mark(Depth.ENTRY, exact=True)}
+
+
+@dataclass
+class FakeMirror:
+    """A mirror that notes what it is asked for; its steps need no process."""
+
+    commands: Commands
+    answers: list[Identity | Verdict | None] = field(default_factory=lambda: [TARGET])
+    would_be_deleted: int = 0
+    traits: Report = field(default_factory=lambda: Report(OK))
+    result: Report = field(default_factory=lambda: Report(OK))
+    asked: list[Any] = field(default_factory=list)
+
+    def target_identity(self) -> Steps[Identity | Verdict | None]:
+        self.asked.append("target")
+        # The last answer stays.
+        return (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+        yield
+
+    def would_delete(self) -> Steps[int]:
+        self.asked.append("count")
+        return self.would_be_deleted
+        yield
+
+    def find_traits(self, sample: Sample | None) -> Steps[Report]:
+        self.asked.append(("traits", sample.path if sample else None))
+        return self.traits
+        yield
+
+    def full_sync(self, *, may_create: bool, sample: Sample | None) -> Steps[Report]:
+        self.asked.append(("full sync", may_create))
+        return self.result
+        yield
+
+    def batch(self, marks: Marks) -> Steps[Report]:
+        self.asked.append(("batch", marks))
+        return self.result
+        yield
+
+
+class Case:
+    """One sync with a source that holds one file."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.source = folder / "source"
+        self.source.mkdir()
+        (self.source / "file").write_text("content")
+        os.utime(self.source / "file", ns=(10**18 + 5, 10**18 + 5))
+        self.locks = Locks(folder / "locks")
+        self.entries: list[Entry] = []
+        self.sync = make_sync(source=str(self.source), target=local_target(str(folder / "target")))
+        self.begun = 0
+        self.restart()
+
+    def restart(self, accepted: str = "", **changes: Any) -> None:
+        """Be a new process, with some settings changed."""
+        self.sync = replace(self.sync, **changes)
+        filters = Filter.from_excludes(self.sync.exclude)
+        self.gate = SourceGate(self.sync.source)
+        if self.source.is_dir():
+            self.watch()
+        self.store = Store(self.folder / "state", self.sync)
+        self.mirror = FakeMirror(Commands(self.sync, filters))
+        journal = Journal(self, Priority.DEBUG)
+        mirror: Any = self.mirror
+        self.errands = Errands(
+            self.sync, filters, self.gate, mirror, self.store, self.locks, journal, accepted
+        )
+
+    def write(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+    def watch(self) -> None:
+        """Be watching what stands at the source's path now."""
+        self.gate.identity = identity_of(os.fsencode(self.source))
+
+    def empty(self) -> None:
+        (self.source / "file").unlink()
+
+    def replace_source(self) -> None:
+        # The old one stays, so that the new one cannot get its inode.
+        self.source.rename(self.folder / "old")
+        shutil.copytree(self.folder / "old", self.source)
+
+    def full_sync(self) -> Report:
+        return finish(self.errands.full_sync(self._begin))
+
+    def _begin(self) -> None:
+        self.begun += 1
+
+    def batch(self) -> Report:
+        return finish(self.errands.batch(lambda: MARKS))
+
+    def sent(self) -> bool:
+        """Whether anything was sent to the target."""
+        return any(asked[0] in ("full sync", "batch", "traits") for asked in self.mirror.asked)
+
+    def remembered(self) -> Record:
+        return self.store.load()
+
+
+def finish(steps: Steps[Report]) -> Report:
+    """Run steps that need no process, and return what they return."""
+    with pytest.raises(StopIteration) as caught:
+        next(steps)
+    report: Report = caught.value.value
+    return report
+
+
+def refused(case: Case) -> str:
+    """Check that a full sync is held before it begins; return its token."""
+    with pytest.raises(HeldError) as caught:
+        next(case.errands.full_sync(case._begin))
+    assert case.begun == 0
+    assert not case.sent()
+    return caught.value.hold.token
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    return Case(tmp_path)
+
+
+@pytest.fixture
+def known(case: Case) -> Case:
+    """A sync that was mirrored once, in a new process."""
+    case.full_sync()
+    case.restart()
+    case.begun = 0
+    return case
+
+
+# the first full sync
+
+
+def test_the_first_full_sync_may_create_the_target(case: Case) -> None:
+    case.mirror.answers = [None, TARGET]
+    assert case.full_sync().verdict is OK
+    assert case.mirror.asked == ["target", ("traits", b"file"), ("full sync", True), "target"]
+    assert case.begun == 1
+    source = identity_of(os.fsencode(case.source))
+    assert case.remembered() == Record(Memory(source, True, TARGET), was_mirrored=True)
+
+
+def test_a_sample_that_is_excluded_is_none(case: Case) -> None:
+    case.restart(exclude=("file",))
+    case.full_sync()
+    assert ("traits", None) in case.mirror.asked
+
+
+@pytest.mark.parametrize("delete", Delete)
+def test_an_empty_source_deletes_nothing_by_surprise(case: Case, delete: Delete) -> None:
+    case.empty()
+    case.restart(delete=delete)
+    case.mirror.would_be_deleted = 3
+    if delete in (Delete.ALWAYS, Delete.STARTUP):
+        refused(case)
+        assert case.mirror.asked == ["target", "count"]
+    else:
+        case.full_sync()
+        assert "count" not in case.mirror.asked
+
+
+def test_an_empty_source_and_an_empty_target_are_fine(case: Case) -> None:
+    case.empty()
+    case.full_sync()
+    assert case.begun == 1
+    assert not case.remembered().memory.source_had_entries
+
+
+def test_what_was_accepted_goes_on(case: Case) -> None:
+    case.empty()
+    case.mirror.would_be_deleted = 3
+    token = refused(case)
+    case.restart(accepted=token)
+    case.mirror.would_be_deleted = 4
+    assert refused(case) != token, "that is more than was shown"
+    case.restart(accepted=token)
+    case.mirror.would_be_deleted = 3
+    case.full_sync()
+    assert case.begun == 1
+
+
+# later ones
+
+
+def test_a_later_full_sync_must_not_create_the_target(known: Case) -> None:
+    known.full_sync()
+    assert ("full sync", False) in known.mirror.asked
+
+
+def test_an_emptied_source_is_held_until_accepted(known: Case) -> None:
+    known.empty()
+    token = refused(known)
+    known.restart(accepted="something else")
+    assert refused(known) == token
+    known.restart(accepted=token)
+    known.full_sync()
+    assert known.begun == 1
+
+
+def test_what_is_accepted_counts_once(known: Case) -> None:
+    known.empty()
+    known.restart(accepted=refused(known))
+    known.full_sync()
+    (known.source / "file").touch()
+    known.full_sync()
+    known.empty()
+    known.begun, known.mirror.asked = 0, []
+    refused(known)
+
+
+def test_a_replaced_source_is_held(known: Case) -> None:
+    known.replace_source()
+    known.watch()
+    token = refused(known)
+    known.restart(accepted=token)
+    known.full_sync()
+    assert known.remembered().memory.source == identity_of(os.fsencode(known.source))
+
+
+def test_a_replaced_target_is_held(known: Case) -> None:
+    known.mirror.answers = [Identity(7, 8)]
+    token = refused(known)
+    known.restart(accepted=token)
+    known.mirror.answers = [Identity(7, 8)]
+    known.full_sync()
+    assert known.remembered().memory.target == Identity(7, 8)
+
+
+def test_a_missing_target_is_not_made_again(known: Case) -> None:
+    known.mirror.answers = [None]
+    for steps in (known.errands.full_sync(known._begin), known.errands.batch(lambda: MARKS)):
+        with pytest.raises(TroubleError) as caught:
+            next(steps)
+        assert caught.value.verdict.outcome is Outcome.TARGET_MISSING
+        assert known.sync.target.text in caught.value.verdict.message
+    assert not known.sent()
+
+
+def test_a_target_that_does_not_answer_is_trouble(case: Case) -> None:
+    verdict = Verdict(Outcome.CONNECTION, "no answer", -9)
+    case.mirror.answers = [verdict]
+    with pytest.raises(TroubleError) as caught:
+        next(case.errands.full_sync(case._begin))
+    assert caught.value.verdict is verdict
+    assert not case.sent()
+
+
+def test_another_target_under_the_same_name_is_a_first_one(known: Case) -> None:
+    known.restart(target=local_target("/somewhere/else"))
+    known.mirror.answers = [None, TARGET]
+    known.full_sync()
+    assert ("full sync", True) in known.mirror.asked
+
+
+# the source
+
+
+@pytest.mark.parametrize("what", ["missing", "replaced", "unwatched", "file"])
+def test_only_the_directory_that_is_watched_is_opened(case: Case, what: str) -> None:
+    if what == "missing":
+        case.source.rename(case.folder / "old")
+    elif what == "replaced":
+        case.replace_source()
+    elif what == "unwatched":
+        case.gate.identity = None
+    else:
+        case.source.rename(case.folder / "old")
+        case.source.touch()
+    before = os.listdir("/proc/self/fd")
+    with pytest.raises(SourceLostError):
+        next(case.errands.full_sync(case._begin))
+    assert os.listdir("/proc/self/fd") == before
+    assert case.mirror.asked == []
+
+
+def test_nothing_stays_open_in_the_source(case: Case) -> None:
+    before = os.listdir("/proc/self/fd")
+    case.full_sync()
+    case.errands.note_emptiness()
+    assert os.listdir("/proc/self/fd") == before
+
+
+# how it ended
+
+
+def test_a_probe_that_fails_ends_it(case: Case) -> None:
+    case.mirror.traits = Report(Verdict(Outcome.CONNECTION, "gone", 255), is_whole=True)
+    assert case.full_sync() is case.mirror.traits
+    assert ("full sync", True) not in case.mirror.asked
+    assert case.remembered() == Record()
+
+
+def test_a_full_sync_that_fails_as_a_whole_is_not_remembered(case: Case) -> None:
+    case.mirror.result = Report(Verdict(Outcome.FAIL, "no", 1), is_whole=True)
+    assert case.full_sync() is case.mirror.result
+    assert case.remembered() == Record()
+
+
+def test_a_full_sync_that_fails_in_part_has_mirrored(case: Case) -> None:
+    case.mirror.result = Report(Verdict(Outcome.PARTIAL, "one", 23), failed=MARKS)
+    case.full_sync()
+    assert case.remembered().was_mirrored
+
+
+def test_what_the_probe_sent_is_counted(case: Case) -> None:
+    case.mirror.traits = Report(OK, done=Statistics(files=1, bytes=7))
+    case.mirror.result = Report(OK, done=Statistics(files=2, bytes=20))
+    done = case.full_sync().done
+    assert (done.files, done.bytes) == (3, 27)
+
+
+def test_traits_are_remembered(case: Case) -> None:
+    traits = case.mirror.commands.traits
+    case.mirror.commands.traits = replace(traits, nanoseconds=True, secluded=False)
+    case.full_sync()
+    assert (case.remembered().nanoseconds, case.remembered().secluded) == (True, False)
+    case.restart()
+    traits = case.mirror.commands.traits
+    assert (traits.nanoseconds, traits.secluded) == (True, False)
+
+
+# a batch
+
+
+def test_a_batch_takes_its_marks_when_the_guards_are_passed(known: Case) -> None:
+    assert known.batch() is known.mirror.result
+    assert known.mirror.asked == ["target", ("batch", MARKS)]
+
+
+def test_a_batch_is_held_where_the_target_was_replaced(known: Case) -> None:
+    known.mirror.answers = [Identity(8, 7)]
+    taken: list[Marks] = []
+
+    def take() -> Marks:
+        taken.append(MARKS)
+        return MARKS
+
+    with pytest.raises(HeldError):
+        next(known.errands.batch(take))
+    assert taken == [], "nothing is in flight"
+    assert not known.sent()
+
+
+def test_a_source_emptied_by_its_user_is_no_surprise_later(known: Case) -> None:
+    known.empty()
+    known.batch()
+    known.errands.note_emptiness()
+    known.restart()
+    known.full_sync()
+    assert known.begun == 1
+
+
+def test_a_lost_source_says_nothing_about_emptiness(known: Case) -> None:
+    before = known.remembered()
+    known.replace_source()
+    known.empty()
+    known.errands.note_emptiness()
+    assert known.remembered() == before
+
+
+def test_what_is_known_already_is_not_written_again(known: Case) -> None:
+    written = known.store.path.stat().st_ino
+    known.full_sync()
+    known.errands.note_emptiness()
+    assert known.store.path.stat().st_ino == written
+
+
+def test_a_state_that_cannot_be_written_stops_nobody(case: Case) -> None:
+    (case.folder / "state").touch()
+    case.full_sync()
+    (entry,) = case.entries
+    assert (entry.priority, "cannot write" in entry.message) == (Priority.ERROR, True)
+    (case.folder / "state").unlink()
+    (case.source / "file").unlink()
+    case.errands.note_emptiness()
+    assert case.remembered().was_mirrored, "the next change is written as a whole"
+
+
+# other hosts
+
+
+def test_a_remote_target_is_not_looked_at(case: Case) -> None:
+    case.restart(target=REMOTE)
+    case.full_sync()
+    case.batch()
+    assert "target" not in case.mirror.asked
+    assert case.remembered().memory.target is None
+
+
+def test_so_many_full_syncs_to_a_host_at_once(case: Case) -> None:
+    case.restart(target=REMOTE)
+    slots = [case.locks.take_host_slot("backup") for _ in range(FULL_SYNCS_PER_HOST)]
+    with pytest.raises(HostBusyError):
+        next(case.errands.full_sync(case._begin))
+    assert case.mirror.asked == []
+    case.batch()
+    assert slots[0] is not None
+    os.close(slots[0])
+    case.full_sync()
+    last = case.locks.take_host_slot("backup")
+    assert last is not None, "a full sync gives its slot back"
+    for descriptor in [*filter(None, slots[1:]), last]:
+        os.close(descriptor)
+
+
+def test_a_slot_is_given_back_also_when_it_is_held(case: Case) -> None:
+    case.restart(target=REMOTE)
+    case.empty()
+    case.mirror.would_be_deleted = 1
+    before = os.listdir("/proc/self/fd")
+    refused(case)
+    assert os.listdir("/proc/self/fd") == before
+
+
+def test_the_gate_lets_nobody_in_before_somebody_watches(tmp_path: Path) -> None:
+    gate = SourceGate(str(tmp_path))
+    with pytest.raises(SourceLostError):
+        gate.open()
+    gate.identity = identity_of(os.fsencode(tmp_path))
+    with gate.open() as source:
+        assert isinstance(source, Source)
