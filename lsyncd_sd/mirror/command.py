@@ -241,6 +241,8 @@ def _list(paths: Iterable[bytes], suffix: bytes = b"") -> bytes:
 def _temporary_pattern(path: bytes) -> bytes:
     """Return the filter pattern of the temporary files that rsync makes for `path`, and of no other name."""
     directory, _slash, name = path.rpartition(b"/")
+    # A name that begins with a dot gets no second one.
+    name = name.removeprefix(b".")
     kept = _escaped(name[:_LONGEST_WHOLE_NAME]) + (b"*" if len(name) > _LONGEST_WHOLE_NAME else b"")
     anchor = b"/" + _escaped(directory) + b"/" if directory else b"/"
     return anchor + b"." + kept + b"." + b"[A-Za-z0-9]" * 6

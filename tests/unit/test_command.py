@@ -1,0 +1,569 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tests every rsync command line word by word, its list byte by byte, and what is read of rsync's output."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.syncs import PLAIN_RSYNC, PLAIN_SSH, local_target, make_sync
+
+from lsyncd_sd.config.model import Delete, Target, TargetKind
+from lsyncd_sd.config.target import parse_target
+from lsyncd_sd.mirror.command import (
+    LEFTOVERS_PER_RUN,
+    Commands,
+    Run,
+    Shape,
+    Statistics,
+    Traits,
+    percent,
+    ssh_command,
+    statistics,
+)
+from lsyncd_sd.mirror.process import environment
+from lsyncd_sd.plan.batch import Batch
+from lsyncd_sd.plan.filters import Filter
+
+# Written out, and not taken from the code: a change of any word must be seen here.
+BEGINNING = ["rsync", "-l", "-p", "-t", "-g", "-o", "-D", "--no-human-readable"]
+COMMON = [*BEGINNING, "-s"]
+LIST = ["--from0", "--files-from=-", "--ignore-missing-args", "--force"]
+END = ["--", "./", "/target/."]
+COUNT = "--info=stats2"
+PROGRESS = "--info=stats2,progress2"
+
+BATCH_SHAPES = (
+    Shape.EXACT_ENTRIES,
+    Shape.ENTRIES,
+    Shape.EXACT_SUBTREES,
+    Shape.SUBTREES,
+    Shape.LEVELS,
+)
+BATCH = Batch({b"exact"}, {b"entry"}, {b"exact-tree"}, {b"tree"}, {b"level"})
+
+WITH_DELETE = {Delete.ALWAYS, Delete.RUNNING}
+
+
+def commands(*exclude: str, **changes: Any) -> Commands:
+    return Commands(make_sync(exclude=exclude, **changes), Filter.from_excludes(exclude))
+
+
+def run_of(shape: Shape, some: Commands, batch: Batch = BATCH) -> Run:
+    run = some.batch_run(batch, shape)
+    assert run is not None
+    assert run.shape is shape
+    return run
+
+
+def leftover_run(some: Commands, *paths: bytes) -> Run:
+    (run,) = some.leftover_runs(paths)
+    return run
+
+
+# ---- the shapes
+
+
+def test_exact_entries() -> None:
+    run = run_of(Shape.EXACT_ENTRIES, commands())
+    assert run.arguments == [*COMMON, "-d", "-I", *LIST, COUNT, *END]
+    assert run.stdin == b"./exact\0"
+    assert run.paths == {b"exact"}
+
+
+def test_entries() -> None:
+    run = run_of(Shape.ENTRIES, commands())
+    assert run.arguments == [*COMMON, "-d", *LIST, COUNT, *END]
+    assert run.stdin == b"./entry\0"
+
+
+@pytest.mark.parametrize("delete", Delete)
+def test_exact_subtrees(delete: Delete) -> None:
+    run = run_of(Shape.EXACT_SUBTREES, commands(delete=delete))
+    deletes = ["--delete"] if delete in WITH_DELETE else []
+    assert run.arguments == [*COMMON, "-r", "-I", *deletes, *LIST, PROGRESS, *END]
+    # no slash at its end: rsync would send what the directory holds, but not delete below it
+    assert run.stdin == b"./exact-tree\0"
+
+
+@pytest.mark.parametrize("delete", Delete)
+def test_subtrees(delete: Delete) -> None:
+    run = run_of(Shape.SUBTREES, commands(delete=delete))
+    deletes = ["--delete"] if delete in WITH_DELETE else []
+    assert run.arguments == [*COMMON, "-r", *deletes, *LIST, PROGRESS, *END]
+    assert run.stdin == b"./tree\0"
+
+
+@pytest.mark.parametrize("delete", Delete)
+def test_levels(delete: Delete) -> None:
+    run = run_of(Shape.LEVELS, commands(delete=delete))
+    deletes = ["--delete"] if delete in WITH_DELETE else []
+    assert run.arguments == [
+        *COMMON,
+        "-d",
+        "--existing",
+        "--ignore-existing",
+        *deletes,
+        *LIST,
+        COUNT,
+        *END,
+    ]
+    assert run.stdin == b"./level/\0"
+    assert run.paths == {b"level"}
+
+
+@pytest.mark.parametrize("delete", Delete)
+def test_full_sync(delete: Delete) -> None:
+    run = commands(delete=delete).full_run(may_create=False)
+    deletes = ["--delete"] if delete in {Delete.ALWAYS, Delete.STARTUP} else []
+    assert run.arguments == [*COMMON, "-r", *deletes, PROGRESS, *END]
+    assert run.shape is Shape.FULL
+    assert run.stdin == b""
+    assert run.paths == {b""}
+
+
+def test_only_a_full_sync_that_may_create_leaves_out_the_dot() -> None:
+    run = commands().full_run(may_create=True)
+    assert run.arguments == [*COMMON, "-r", "--delete", PROGRESS, "--", "./", "/target/"]
+
+
+@pytest.mark.parametrize("delete", Delete)
+def test_leftovers_always_delete(delete: Delete) -> None:
+    run = leftover_run(commands(delete=delete), b"d/a")
+    assert run.arguments == [
+        *COMMON,
+        "--filter=R /d/.a.[A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9]",
+        "--filter=P *",
+        "-d",
+        "--existing",
+        "--ignore-existing",
+        "--delete",
+        *LIST,
+        COUNT,
+        *END,
+    ]
+    assert run.shape is Shape.LEFTOVERS
+    assert run.stdin == b"./d/\0"
+    assert run.paths == {b"d/a"}
+
+
+def test_counting_changes_nothing() -> None:
+    run = commands(delete=Delete.NEVER).counting_run()
+    assert run.arguments == [*COMMON, "-r", "-n", "--delete", COUNT, *END]
+    assert run.shape is Shape.PROBE
+    assert run.stdin == b""
+
+
+def test_the_probe_for_nanoseconds_changes_nothing_and_always_asks() -> None:
+    some = commands()
+    words = [*COMMON, "--modify-window=-1", "-d", "-n", "-i", *LIST, *END]
+    for nanoseconds in (None, False, True):
+        some.traits = Traits(nanoseconds=nanoseconds)
+        run = some.resend_probe(b"d/a")
+        assert run.arguments == words
+        assert run.stdin == b"./d/a\0"
+
+
+def test_the_probe_for_confining_reaches_no_target() -> None:
+    assert commands().confine_probe().arguments == ["rsync", "--confine-root=/", "--version"]
+
+
+@pytest.mark.parametrize("shape", BATCH_SHAPES)
+def test_an_empty_list_needs_no_run(shape: Shape) -> None:
+    assert commands().batch_run(Batch(), shape) is None
+
+
+@pytest.mark.parametrize("shape", [shape for shape in Shape if shape not in BATCH_SHAPES])
+def test_other_shapes_are_no_part_of_a_batch(shape: Shape) -> None:
+    with pytest.raises(ValueError, match="not part of a batch"):
+        commands().batch_run(BATCH, shape)
+
+
+def test_no_run_ever_ignores_errors_or_deletes_missing_arguments() -> None:
+    for run in all_runs(commands("*.tmp")):
+        assert not {"--ignore-errors", "--delete-missing-args"} & set(run.arguments)
+
+
+def all_runs(some: Commands) -> list[Run]:
+    """Return one run of every shape that reaches the target."""
+    return [
+        *(run_of(shape, some) for shape in BATCH_SHAPES),
+        some.full_run(may_create=False),
+        leftover_run(some, b"a"),
+        some.counting_run(),
+        some.resend_probe(b"a"),
+    ]
+
+
+# ---- what every command begins with
+
+
+def test_nanoseconds_are_compared_once_the_target_is_known_to_keep_them() -> None:
+    for traits, is_compared in (
+        (Traits(nanoseconds=None), False),
+        (Traits(nanoseconds=False), False),
+        (Traits(nanoseconds=True), True),
+        (Traits(nanoseconds=True, secluded=False), False),
+    ):
+        some = commands()
+        some.traits = traits
+        assert ("--modify-window=-1" in some.full_run(may_create=False).arguments) is is_compared
+
+
+def test_rrsync_gets_no_secluded_arguments() -> None:
+    some = commands()
+    some.traits = Traits(nanoseconds=False, secluded=False)
+    # --no-s: RSYNC_PROTECT_ARGS or a build's default must not bring it back
+    assert some.full_run(may_create=False).arguments == [
+        *BEGINNING,
+        "--no-s",
+        "-r",
+        "--delete",
+        PROGRESS,
+        *END,
+    ]
+
+
+def test_every_run_is_confined_to_the_real_source_where_rsync_can() -> None:
+    some = commands()
+    some.source_root = "/srv/real source"
+    for run in all_runs(some):
+        assert not any(word.startswith("--confine-root") for word in run.arguments)
+    some.traits = Traits(confines=True)
+    for run in all_runs(some):
+        assert "--confine-root=/srv/real source" in run.arguments
+
+
+def test_the_order_of_the_common_options() -> None:
+    some = commands("*.tmp", timeout=300, rsync=replace(PLAIN_RSYNC, extra=("--bwlimit=9",)))
+    some.traits = Traits(nanoseconds=True, confines=True)
+    assert run_of(Shape.ENTRIES, some).arguments == [
+        *COMMON,
+        "--modify-window=-1",
+        "--confine-root=/source",
+        "--timeout=300",
+        "--exclude=*.tmp",
+        "--bwlimit=9",
+        "-d",
+        *LIST,
+        COUNT,
+        *END,
+    ]
+
+
+def test_a_timeout_of_zero_is_none() -> None:
+    for run in all_runs(commands(timeout=0)):
+        assert not any("timeout" in word for word in run.arguments)
+    for run in all_runs(commands(timeout=1)):
+        assert "--timeout=1" in run.arguments
+
+
+def test_only_a_daemon_has_a_time_limit_for_connecting() -> None:
+    for text, is_given in (("/target", False), ("host:/target", False), ("host::module", True)):
+        for run in all_runs(commands(target=parse_target(text))):
+            assert ("--contimeout=30" in run.arguments) is is_given
+
+
+def test_only_ssh_gets_a_remote_shell() -> None:
+    for text, is_given in (("/target", False), ("host:/target", True), ("host::module", False)):
+        for run in all_runs(commands(target=parse_target(text))):
+            assert ("-e" in run.arguments) is is_given
+
+
+def test_the_program_and_its_flags() -> None:
+    rsync = replace(PLAIN_RSYNC, binary="/opt/rsync", flags=("-t", "--bwlimit=100"))
+    run = commands(rsync=rsync).full_run(may_create=False)
+    assert run.arguments[:4] == ["/opt/rsync", "-t", "--bwlimit=100", "--no-human-readable"]
+    assert commands(rsync=rsync).confine_probe().arguments[0] == "/opt/rsync"
+
+
+def test_every_run_that_reaches_the_target_has_the_filters() -> None:
+    some = commands("+ /keep", "*.tmp", "with space")
+    for run in all_runs(some):
+        given = [word for word in run.arguments if word.startswith("--exclude")]
+        assert given == ["--exclude=+ /keep", "--exclude=*.tmp", "--exclude=with space"]
+
+
+def test_temporary_files_are_at_risk_whatever_the_filters_say() -> None:
+    arguments = leftover_run(commands("*"), b"a").arguments
+    protection = arguments.index("--filter=P *")
+    assert arguments[protection - 1].startswith("--filter=R /.a.")
+    assert arguments.index("--exclude=*") > protection
+
+
+def test_no_word_stands_between_the_dashes_and_the_paths() -> None:
+    for run in all_runs(commands("-x", rsync=replace(PLAIN_RSYNC, extra=("-v",)))):
+        assert run.arguments[-3:] == END
+        assert run.arguments.count("--") == 1
+
+
+# ---- lists
+
+ODD = [b"#hash", b";semicolon", b"new\nline", b"-leading", b"\xff\xfe", b" ", b"a" * 255, b"d/#x"]
+
+
+@pytest.mark.parametrize("path", ODD)
+def test_a_list_begins_each_name_with_a_dot_and_ends_it_with_nul(path: bytes) -> None:
+    some = commands()
+    batch = Batch({path}, {path}, {path}, {path}, {path})
+    for shape in (Shape.EXACT_ENTRIES, Shape.ENTRIES, Shape.EXACT_SUBTREES, Shape.SUBTREES):
+        assert run_of(shape, some, batch).stdin == b"./" + path + b"\0"
+    assert run_of(Shape.LEVELS, some, batch).stdin == b"./" + path + b"/\0"
+    assert some.resend_probe(path).stdin == b"./" + path + b"\0"
+
+
+def test_no_name_is_ever_on_a_command_line_but_in_a_rule() -> None:
+    batch = Batch({b"secret"}, {b"secret"}, {b"secret"}, {b"secret"}, {b"secret"})
+    for shape in BATCH_SHAPES:
+        assert not any("secret" in word for word in run_of(shape, commands(), batch).arguments)
+
+
+def test_the_root_is_a_dot_and_one_slash() -> None:
+    batch = Batch(exact_subtrees={b""}, subtrees={b""}, levels={b""})
+    for shape in (Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.LEVELS):
+        assert run_of(shape, commands(), batch).stdin == b"./\0"
+    assert leftover_run(commands(), b"a").stdin == b"./\0"
+
+
+def test_lists_are_sorted() -> None:
+    batch = Batch(levels={b"b", b"a/c", b"a", b""})
+    assert run_of(Shape.LEVELS, commands(), batch).stdin == b"./\0./a/\0./a/c/\0./b/\0"
+
+
+# ---- temporary files
+
+
+def rules(*paths: bytes) -> list[bytes]:
+    (run,) = commands().leftover_runs(paths)
+    return [os.fsencode(word.removeprefix("--filter=R ")) for word in run.arguments if " /" in word]
+
+
+SIX = b"[A-Za-z0-9]" * 6
+
+
+@pytest.mark.parametrize(
+    ("path", "rule"),
+    [
+        (b"a", b"/.a."),
+        (b"d/e/a", b"/d/e/.a."),
+        (b"d*/[x]/a?b\\c", b"/d\\*/\\[x]/.a\\?b\\\\c."),
+        (b"\xff\n", b"/.\xff\n."),
+        (b".dot", b"/.dot."),
+        (b"d/..dot", b"/d/..dot."),
+        (b".d/a", b"/.d/.a."),
+    ],
+)
+def test_the_rule_matches_only_the_temporary_files_of_a_name(path: bytes, rule: bytes) -> None:
+    assert rules(path) == [rule + SIX]
+
+
+def test_of_a_long_name_the_end_is_left_open() -> None:
+    assert rules(b"n" * 240) == [b"/." + b"n" * 240 + b"." + SIX]
+    assert rules(b"n" * 241) == [b"/." + b"n" * 240 + b"*." + SIX]
+    assert rules(b"*" * 255) == [b"/." + b"\\*" * 240 + b"*." + SIX]
+
+
+def test_many_leftovers_are_removed_in_several_runs() -> None:
+    paths = [b"%d/%04d" % (number % 3, number) for number in range(2 * LEFTOVERS_PER_RUN + 1)]
+    runs = list(commands().leftover_runs(paths))
+    assert [len(run.paths) for run in runs] == [LEFTOVERS_PER_RUN, LEFTOVERS_PER_RUN, 1]
+    assert set().union(*(run.paths for run in runs)) == set(paths)
+    for run in runs:
+        assert set(run.stdin.split(b"\0")) - {b""} == {b"./" + path[:2] for path in run.paths}
+    assert list(commands().leftover_runs([])) == []
+
+
+@pytest.mark.parametrize("name", [b"a", b".dot", b"*?[x]\\", b"\xff\nb", b"n" * 255, "ü".encode() * 127])
+def test_a_real_rsync_removes_the_temporary_files_and_nothing_else(tmp_path: Path, name: bytes) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for root in (source, target):
+        (root / "d").mkdir(parents=True)
+    directory = os.fsencode(target / "d")
+    # as rsync makes it: no second dot, and cut to 255 bytes without cutting a character
+    short = name.removeprefix(b".")[:246].decode("utf-8", "ignore").encode() if len(name) > 240 else name
+    temporary = b"." + short.removeprefix(b".") + b".aZ09bc"
+    others = {name, b"other", b".other.aZ09bc", b".a.aZ09bcd", b".a.aZ09-c", b"a.aZ09bc"}
+    for entry in {temporary, *others}:
+        (target / "d" / os.fsdecode(entry)).touch()
+    run = leftover_run(commands(target=local_target(str(target)), delete=Delete.NEVER), b"d/" + name)
+    subprocess.run(run.arguments, input=run.stdin, cwd=source, env=environment(), check=True)
+    assert set(os.listdir(directory)) == others
+
+
+def test_levels_remove_leftovers_where_they_delete_without_filters() -> None:
+    assert commands().levels_remove_leftovers
+    assert commands(delete=Delete.RUNNING).levels_remove_leftovers
+    assert not commands("*.tmp").levels_remove_leftovers
+    assert not commands(delete=Delete.NEVER).levels_remove_leftovers
+    assert not commands(delete=Delete.STARTUP).levels_remove_leftovers
+
+
+# ---- the target
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "creating"),
+    [
+        ("/target", "/target/.", "/target/"),
+        ("/", "/.", "/"),
+        ("host:", "host:./.", "host:./"),
+        ("host:path", "host:path/.", "host:path/"),
+        ("host:/path", "host:/path/.", "host:/path/"),
+        ("user@host:/path with space", "user@host:/path with space/.", "user@host:/path with space/"),
+        ("[2001:db8::1]:/path", "[2001:db8::1]:/path/.", "[2001:db8::1]:/path/"),
+        ("host::module", "host::module/.", "host::module/"),
+        ("host::module/path", "host::module/path/.", "host::module/path/"),
+        (
+            "rsync://host:8730/module/path",
+            "rsync://host:8730/module/path/.",
+            "rsync://host:8730/module/path/",
+        ),
+    ],
+)
+def test_the_target_is_a_directory_that_must_be_there(text: str, target: str, creating: str) -> None:
+    kind = parse_target(text).kind if text != "/" else TargetKind.LOCAL
+    some = commands(target=Target(text, kind, "", ""))
+    assert some.target() == target
+    assert some.creating_target() == creating
+    assert some.full_run(may_create=False).arguments[-3:] == ["--", "./", target]
+    assert some.full_run(may_create=True).arguments[-3:] == ["--", "./", creating]
+
+
+# ---- ssh
+
+SSH_DEFAULTS = "-o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
+
+
+def test_ssh_fails_rather_than_asks() -> None:
+    assert ssh_command(PLAIN_SSH) == f"ssh {SSH_DEFAULTS}"
+    run = commands(target=parse_target("host:/target")).full_run(may_create=False)
+    assert run.arguments[run.arguments.index("-e") + 1] == f"ssh {SSH_DEFAULTS}"
+
+
+def test_the_users_ssh_options_come_first() -> None:
+    ssh = replace(
+        PLAIN_SSH,
+        binary="/opt/ssh",
+        port=2222,
+        identity_file="/etc/key",
+        user="mirror",
+        options=(("ConnectTimeout", "5"), ("Ciphers", "a,b")),
+        extra=("-4", "-C"),
+    )
+    assert ssh_command(ssh) == (
+        "/opt/ssh -p 2222 -i /etc/key -o IdentitiesOnly=yes -l mirror -o ConnectTimeout=5 -o Ciphers=a,b "
+        f"{SSH_DEFAULTS} -4 -C"
+    )
+
+
+def test_words_are_quoted_by_rsyncs_rules() -> None:
+    ssh = replace(PLAIN_SSH, binary="/opt/my ssh", extra=("it's", 'say "hi"', "", "tab\there", "$(x)", "*"))
+    assert ssh_command(ssh) == (f"'/opt/my ssh' {SSH_DEFAULTS} 'it''s' 'say \"hi\"' '' 'tab\there' $(x) *")
+
+
+def test_a_real_rsync_gives_ssh_these_words(tmp_path: Path) -> None:
+    program = tmp_path / "my ssh"
+    program.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" > '{tmp_path}/words'\nexit 255\n")
+    program.chmod(0o755)
+    odd = (
+        "it's",
+        '"',
+        "'",
+        "''",
+        'say "hi"',
+        "",
+        "tab\there",
+        "new\nline",
+        "$(x)",
+        "`x`",
+        "\\",
+        "a b ",
+        "ü",
+        "*",
+    )
+    ssh = replace(PLAIN_SSH, binary=str(program), extra=odd)
+    run = commands(target=parse_target("host:/target"), ssh=ssh).full_run(may_create=False)
+    subprocess.run(run.arguments, cwd=tmp_path, env=environment(), capture_output=True, check=False)
+    words = (tmp_path / "words").read_text().split("\0")
+    assert words[: words.index("host")] == [*SSH_DEFAULTS.split(), *odd]
+
+
+# ---- what rsync says
+
+OUTPUT = (
+    b"\r              6   0%    0.00kB/s    0:00:00  \r              6   0%    0.00kB/s    0:00:00 (xfr#1, "
+    b"to-chk=3/5)\r        3000006  99%  572.20MB/s    0:00:00 (xfr#2, to-chk=2/5)\r        3000009 100%  "
+    b"357.63MB/s    0:00:00 (xfr#3, to-chk=0/5)\n"
+    b"\n"
+    b"Number of files: 5 (reg: 3, dir: 2)\n"
+    b"Number of created files: 4 (reg: 3, dir: 1)\n"
+    b"Number of deleted files: 2 (reg: 1, dir: 1)\n"
+    b"Number of regular files transferred: 3\n"
+    b"Total file size: 3000019 bytes\n"
+    b"Total transferred file size: 3000009 bytes\n"
+    b"Literal data: 3000009 bytes\n"
+    b"Matched data: 0 bytes\n"
+    b"File list size: 0\n"
+    b"File list generation time: 0.001 seconds\n"
+    b"File list transfer time: 0.000 seconds\n"
+    b"Total bytes sent: 3000992\n"
+    b"Total bytes received: 100\n"
+    b"\n"
+    b"sent 3000992 bytes  received 100 bytes  6002184.00 bytes/sec\n"
+    b"total size is 3000009  speedup is 1.00\n"
+)
+
+
+def test_statistics_of_a_run() -> None:
+    assert statistics(OUTPUT) == Statistics(files=3, bytes=3000009, deleted=2)
+
+
+def test_a_run_that_did_not_come_to_it_has_done_nothing() -> None:
+    assert statistics(b"") == Statistics(0, 0, 0)
+    assert statistics(OUTPUT[:200]) == Statistics(0, 0, 0)
+
+
+def test_statistics_are_added() -> None:
+    assert Statistics(1, 2, 3).plus(Statistics(10, 20, 30)) == Statistics(11, 22, 33)
+
+
+def test_a_real_rsync_counts_so_that_we_can_read_it(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    (source / "d").mkdir(parents=True)
+    (target / "gone").mkdir(parents=True)
+    for number in range(1200):
+        (source / "d" / str(number)).touch()
+    (source / "big").write_bytes(b"x" * 12345)
+    (target / "gone" / "too").touch()
+    some = commands(target=local_target(str(target)))
+
+    def output(run: Run) -> bytes:
+        return subprocess.run(
+            run.arguments, input=run.stdin, cwd=source, env=environment(), capture_output=True, check=True
+        ).stdout
+
+    assert statistics(output(some.counting_run())).deleted == 2
+    written = output(some.full_run(may_create=False))
+    assert statistics(written) == Statistics(files=1201, bytes=12345, deleted=2)
+    assert percent(written) == 100
+
+
+@pytest.mark.parametrize(
+    ("output", "shown"),
+    [
+        (b"", None),
+        (OUTPUT[:60], 0),
+        (OUTPUT, 100),
+        (OUTPUT[: OUTPUT.index(b"100%")], 99),
+        (b"      32,768  12%  ", 12),
+        (b"   1   7%  \r   2  42%  \r   3  4", 42),
+        (b"Number of files: 5", None),
+        (b"\r  1234 103% 1kB/s 0:00:00", 100),
+    ],
+)
+def test_the_newest_percentage(output: bytes, shown: int | None) -> None:
+    assert percent(output) == shown
