@@ -7,20 +7,27 @@ Each verb imports what it needs: `status` is called by monitors, and must not lo
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lsyncd_sd import __version__
 from lsyncd_sd.errors import ExitStatus, LsyncdError
 from lsyncd_sd.service import environment
 
+if TYPE_CHECKING:
+    from lsyncd_sd.service.status import SyncStatus
+
 # A reload reads files and answers; a parent that needs longer is frozen, and its watchdog's matter.
 CALL_SECONDS = 30.0
+
+# What a shell says of a program that SIGINT has ended.
+INTERRUPTED = 130
 
 Verb = Callable[[argparse.Namespace], ExitStatus]
 
@@ -29,16 +36,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command `lsyncd-sd` and return its exit status."""
     parsed = _parser().parse_args(arguments)
     verb: Verb = parsed.verb
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that cannot show a letter should show the rest.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        return verb(parsed)
+        status = verb(parsed)
+        sys.stdout.flush()
+        return status
     except LsyncdError as error:
         print(f"lsyncd-sd: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"    {error.hint}", file=sys.stderr)
         return error.exit_status
-    except BrokenPipeError:
-        # Whoever read our output has seen enough; nothing more can be written, not even at exit.
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except OSError as error:
+        if verb is _run:
+            raise
+        # Of what the other verbs do only writing can fail so. Nothing more can be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # Whoever closed the pipe has seen enough.
+        if not isinstance(error, BrokenPipeError):
+            print(f"lsyncd-sd: cannot write: {error.strerror}", file=sys.stderr)
         return ExitStatus.NOT_GOOD
 
 
@@ -131,9 +150,9 @@ def _show_config(parsed: argparse.Namespace) -> ExitStatus:
 
 
 def _status(parsed: argparse.Namespace) -> ExitStatus:
-    from lsyncd_sd.service.status import document, exit_status, from_document, table
+    from lsyncd_sd.service.status import document, exit_status, table
 
-    statuses = [status for _socket, answer in _instances() for status in from_document(answer)]
+    statuses = [status for _socket, syncs in _instances() for status in syncs]
     if parsed.name is not None:
         statuses = [status for status in statuses if status.name == parsed.name]
         if not statuses:
@@ -146,7 +165,7 @@ def _status(parsed: argparse.Namespace) -> ExitStatus:
 
 
 def _reload(_parsed: argparse.Namespace) -> ExitStatus:
-    for socket, _answer in _instances():
+    for socket, _syncs in _instances():
         changed = _call(socket, "Reload", {})["changed"]
         print(f"configuration read again; changed: {', '.join(changed) or 'nothing'}")
     return ExitStatus.OK
@@ -164,8 +183,8 @@ def _accept(parsed: argparse.Namespace) -> ExitStatus:
     return ExitStatus.OK
 
 
-def _instances() -> list[tuple[str, dict[str, Any]]]:
-    """Return the control socket and the status document of every parent that runs.
+def _instances() -> list[tuple[str, list[SyncStatus]]]:
+    """Return the control socket and the syncs of every parent that runs.
 
     Raises LsyncdError if none does.
     """
@@ -173,7 +192,7 @@ def _instances() -> list[tuple[str, dict[str, Any]]]:
     trouble: LsyncdError | None = None
     for socket in environment.control_sockets():
         try:
-            found.append((socket, _call(socket, "Status", {})))
+            found.append((socket, _syncs_of(socket)))
         except LsyncdError as error:
             trouble = error
     if found:
@@ -185,9 +204,22 @@ def _instances() -> list[tuple[str, dict[str, Any]]]:
     )
 
 
+def _syncs_of(socket: str) -> list[SyncStatus]:
+    from lsyncd_sd.service.status import from_document
+
+    answer = _call(socket, "Status", {})
+    try:
+        return from_document(answer)
+    except ValueError as error:
+        raise LsyncdError(
+            f"this command does not understand what listens on {socket}: {error}",
+            "it is of another version: restart the service",
+        ) from None
+
+
 def _socket_of(name: str) -> str:
-    for socket, answer in _instances():
-        if any(sync["name"] == name for sync in answer["syncs"]):
+    for socket, syncs in _instances():
+        if any(sync.name == name for sync in syncs):
             return socket
     raise _no_such_sync(name)
 

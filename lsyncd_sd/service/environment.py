@@ -92,9 +92,10 @@ def control_sockets() -> list[str]:
     given = _from_variable("RUNTIME_DIRECTORY")
     if given is not None:
         return [str(given / CONTROL_SOCKET)]
-    base = _runtime_base()
-    found = [*sorted(base.glob(f"i/*/{CONTROL_SOCKET}")), base / "all" / CONTROL_SOCKET]
-    return [str(path) for path in found if path.exists()]
+    base = str(_runtime_base())
+    instances = sorted(glob.glob(f"{glob.escape(base)}/i/*/{CONTROL_SOCKET}"))
+    # Unlike Path.exists, os.path.exists does not raise where we may not look.
+    return [path for path in [*instances, f"{base}/all/{CONTROL_SOCKET}"] if os.path.exists(path)]
 
 
 def make_directory(path: Path, mode: int) -> None:
