@@ -488,7 +488,6 @@ def test_asking_loads_nothing_that_only_the_daemon_needs(serve: Serve) -> None:
         "import sys; from lsyncd_sd.cli import main; main(['status']);"
         "print(*({'yaml', 'pyinotify', 'systemd', 'sdnotify', 'lsyncd_sd.loop'} & sys.modules.keys()))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=TOP, capture_output=True, text=True, timeout=DEADLINE, check=True
-    )
+    argv = [sys.executable, "-c", program]
+    done = subprocess.run(argv, cwd=TOP, capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert done.stdout.splitlines()[-1] == ""
