@@ -48,8 +48,9 @@ _BY_EXIT_STATUS: Mapping[int, Outcome] = {
     255: Outcome.CONNECTION,  # ssh's own failures
 }
 
-# strerror(3) of ENOSPC and EDQUOT in the C locale that rsync is run with.
-_FULL = re.compile(rb"No space left on device|Disk quota exceeded")
+# strerror(3) of ENOSPC and EDQUOT in the C locale that rsync is run with. At the end of a line, where no
+# file name can say it.
+_FULL = re.compile(rb": (?:No space left on device|Disk quota exceeded) \(\d+\)\r?$", re.MULTILINE)
 
 # `TARGET/.` cannot be made where TARGET is not: that mkdir is the only one that ends a run with 11. A file
 # in its place gives 3, and a daemon whose module's path is gone answers before the transfer begins.
