@@ -18,7 +18,7 @@ from unittest import mock
 
 from helpers.modelrsync import TEMPORARY_SUFFIX, Answer, Command, Fault, ModelTarget, Trouble, visible
 from helpers.syncs import local_target, make_sync
-from helpers.trees import SECRET, Playground, Snapshot, join, parent_of, snapshot
+from helpers.trees import SECRET, Playground, Snapshot, join, snapshot
 
 from lsyncd_sd.config.model import Delete
 from lsyncd_sd.loop import Loop
@@ -287,17 +287,16 @@ class Rig:
             and not self._unread
         )
 
-    def check_target(self) -> None:
-        """Check that the target is what the source says, and nothing else where it may delete."""
+    def check_target(self, *, leftovers: bool = True) -> None:
+        """Check that the target is what the source says, and nothing else where it may delete.
+
+        `leftovers`: whether temporary files count where nothing is deleted. Those of a directory that was
+        something else in between are given up.
+        """
         held, expected = self.held_by_target(), self.expected()
         if self._delete is not Delete.ALWAYS:
-            # In a directory that the source has no more, nothing is ever deleted.
-            temporary = {
-                path
-                for path in held
-                if path.endswith(TEMPORARY_SUFFIX) and parent_of(path) in expected
-            }
-            assert not temporary, f"left behind: {temporary}"
+            temporary = {path for path in held if path.endswith(TEMPORARY_SUFFIX)}
+            assert not leftovers or not temporary, f"left behind: {temporary}"
             held = {path: entry for path, entry in held.items() if path in expected}
         assert held == expected
 

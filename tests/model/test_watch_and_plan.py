@@ -100,6 +100,7 @@ def check(
     excludes: tuple[str, ...] = (),
     delete: Delete = Delete.ALWAYS,
     real_rsync: bool = False,
+    leftovers: bool = True,
 ) -> None:
     """Carry out the steps, let everything come to rest, and look at the target and the watches."""
     with TemporaryDirectory(dir=folder) as base:
@@ -112,7 +113,7 @@ def check(
             for name, *arguments in steps:
                 rig.step(name, arguments)
             rig.settle()
-            rig.check_target()
+            rig.check_target(leftovers=leftovers)
             rig.check_watches()
 
 
@@ -132,7 +133,13 @@ def test_any_sequence_converges(folder: Path, request: pytest.FixtureRequest) ->
         delete: Delete,
     ) -> None:
         check(
-            folder, before, steps, watched_before=watched_before, excludes=excludes, delete=delete
+            folder,
+            before,
+            steps,
+            watched_before=watched_before,
+            excludes=excludes,
+            delete=delete,
+            leftovers=False,
         )
 
     converges()
