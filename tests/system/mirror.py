@@ -82,6 +82,7 @@ class Mirrors:
         self._folder = folder.replace("_", "-")
         self._units: list[str] = []
         self._files: list[str] = []
+        self._has_drop_ins = False
 
     def sync(self, name: str) -> Sync:
         """Make two empty trees for a sync."""
@@ -109,15 +110,18 @@ class Mirrors:
         path = f"/etc/systemd/system/{unit}.d/test.conf"
         self.machine.write(path, text)
         self._files.append(path)
+        self._has_drop_ins = True
         self.machine.run("systemctl", "daemon-reload")
 
     def remove(self) -> None:
         """Stop the units of this test and remove their files."""
-        for unit in self._units:
-            self.machine.run("systemctl", "disable", "--now", unit, check=False)
-            self.machine.run("systemctl", "reset-failed", unit, check=False)
-        self.machine.run("rm", "-f", *self._files)
-        self.machine.run("systemctl", "daemon-reload")
+        if self._units:
+            self.machine.run("systemctl", "disable", "--now", *self._units, check=False)
+            self.machine.run("systemctl", "reset-failed", *self._units, check=False)
+        if self._files:
+            self.machine.run("rm", "-f", *self._files)
+        if self._has_drop_ins:
+            self.machine.run("systemctl", "daemon-reload")
 
 
 def entries_of(machine: Machine, sync: Sync, *matches: str) -> list[dict[str, Any]]:
