@@ -23,6 +23,15 @@ DEPTH = 4
 BURST = 12
 
 
+def put(path: Path, content: bytes, flags: int) -> None:
+    """Write to a file; raises OSError where a FIFO stands, which would wait for a reader."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | flags, 0o644)
+    try:
+        os.write(descriptor, content)
+    finally:
+        os.close(descriptor)
+
+
 class Churn:
     """One process's share of the operations, on paths below `root` and, now and then, `outside`."""
 
@@ -72,21 +81,16 @@ class Churn:
         return self._random.randbytes(self._random.choice((0, 1, 100, 100, 20_000)))
 
     def _write(self) -> None:
-        path, content = self._path(), self._content()
-        if not path.is_fifo():
-            path.write_bytes(content)
+        put(self._path(), self._content(), os.O_CREAT | os.O_TRUNC)
 
     def _append(self) -> None:
-        path, content = self._path(), self._content()
-        if path.is_file():
-            with path.open("ab") as file:
-                file.write(content)
+        put(self._path(), self._content(), os.O_APPEND)
 
     def _rewrite_with_same_size_and_time(self) -> None:
         path, seed = self._path(), self._random.random()
         if path.is_file() and not path.is_symlink():
             before = path.stat()
-            path.write_bytes(random.Random(seed).randbytes(before.st_size))  # noqa: S311
+            put(path, random.Random(seed).randbytes(before.st_size), 0)  # noqa: S311
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
     def _make_directories(self) -> None:
@@ -123,7 +127,7 @@ class Churn:
     def _save_as_editors_do(self) -> None:
         path, content = self._path(), self._content()
         aside = path.with_name(".saving")
-        aside.write_bytes(content)
+        put(aside, content, os.O_CREAT | os.O_TRUNC)
         aside.rename(path)
 
     def _move_out(self) -> None:
