@@ -1,0 +1,644 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tests watch/watcher.py on real trees and queues: what it reports, and what is watched in the end."""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers.rig import watched_inodes
+
+from lsyncd_sd.plan.change import Change, Depth
+from lsyncd_sd.plan.filters import Filter
+from lsyncd_sd.watch import inotify
+from lsyncd_sd.watch import watcher as watcher_module
+from lsyncd_sd.watch.watcher import Watcher
+
+ENTRY, SUBTREE = Depth.ENTRY, Depth.SUBTREE
+
+
+def entry(path: str, *, exact: bool = True) -> Change:
+    return Change(os.fsencode(path), ENTRY, exact)
+
+
+def subtree(path: str) -> Change:
+    return Change(os.fsencode(path), SUBTREE, True)
+
+
+class Watched:
+    """A watched source below a folder that also holds what lies outside of it."""
+
+    def __init__(self, folder: Path, excludes: tuple[str, ...] = ()) -> None:
+        self.folder = folder
+        self.root = folder / "source"
+        self.root.mkdir()
+        self.queue = inotify.open_queue()
+        self.filters = Filter.from_excludes(excludes)
+        self.watcher = self.new_watcher()
+
+    def new_watcher(self) -> Watcher:
+        return Watcher(self.queue, os.fsencode(self.root), self.filters.excludes)
+
+    def start(self) -> None:
+        self.watcher.restart()
+        while not self.watcher.walk(1):
+            pass
+        self.read()
+
+    def read(self) -> set[Change]:
+        """Read until all is settled, and return what was reported."""
+        changes = set(self.watcher.read())
+        while not self.watcher.settled:
+            changes |= set(self.watcher.read())
+        return changes
+
+    def directories(self) -> set[str]:
+        """Return the directories of the source that are not excluded, without symlinks."""
+        found = {""}
+        for folder, names, _files in os.walk(self.root):
+            for name in list(names):
+                path = Path(folder, name)
+                relative = str(path.relative_to(self.root))
+                if path.is_symlink() or self.filters.excludes(os.fsencode(relative), True):
+                    names.remove(name)
+                else:
+                    found.add(relative)
+        return found
+
+    def check_watches(self) -> None:
+        """Check that exactly the source's directories are watched, each under its name."""
+        directories = self.directories()
+        inodes = {(self.root / name).stat().st_ino for name in directories}
+        assert set(watched_inodes(self.queue)) == inodes
+        assert self.watcher.directories == len(directories)
+        for name in directories:
+            (self.root / name / "probe").touch()
+        probes = {os.fsencode(os.path.join(name, "probe")) for name in directories}
+        assert {change.path for change in self.read()} == probes
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Watched]]:
+    made: list[Watched] = []
+
+    def make(*excludes: str) -> Watched:
+        made.append(Watched(tmp_path, excludes))
+        return made[-1]
+
+    yield make
+    for one in made:
+        os.close(one.queue)
+
+
+@pytest.fixture
+def watched(make: Callable[..., Watched]) -> Watched:
+    """A watched source that holds d/e/file, other/ and file."""
+    watched = make()
+    (watched.root / "d" / "e").mkdir(parents=True)
+    (watched.root / "other").mkdir()
+    (watched.root / "d" / "e" / "file").write_text("x")
+    (watched.root / "file").write_text("x")
+    watched.start()
+    return watched
+
+
+# ---- the walk
+
+
+def test_the_walk_goes_in_steps(make: Callable[..., Watched]) -> None:
+    watched = make()
+    for name in ("a", "b", "c"):
+        (watched.root / name / "sub").mkdir(parents=True)
+    watched.watcher.restart()
+    assert watched.watcher.directories == 1
+    assert not watched.watcher.walk(2)
+    assert watched.watcher.directories == 3
+    assert not watched.watcher.settled
+    assert watched.watcher.walk(100)
+    assert watched.watcher.directories == 7
+    watched.check_watches()
+
+
+def test_an_empty_source_is_walked_at_once(make: Callable[..., Watched]) -> None:
+    watched = make()
+    watched.watcher.restart()
+    assert watched.watcher.walk(1)
+    watched.check_watches()
+
+
+def test_what_appears_during_the_walk_is_watched(make: Callable[..., Watched]) -> None:
+    watched = make()
+    for name in ("a", "b", "c"):
+        (watched.root / name).mkdir()
+    watched.watcher.restart()
+    watched.watcher.walk(1)
+    for name in ("a", "b", "c", "new"):
+        (watched.root / name / "sub" / "sub").mkdir(parents=True)
+    watched.watcher.read()
+    while not watched.watcher.walk(1):
+        pass
+    watched.read()
+    watched.check_watches()
+
+
+def test_what_vanishes_during_the_walk_is_no_error(make: Callable[..., Watched]) -> None:
+    watched = make()
+    for name in ("a", "b", "c"):
+        (watched.root / name / "sub").mkdir(parents=True)
+    watched.watcher.restart()
+    watched.watcher.walk(1)
+    shutil.rmtree(watched.root / "a")
+    (watched.root / "b").rename(watched.folder / "outside")
+    while not watched.watcher.walk(1):
+        pass
+    watched.read()
+    assert not watched.watcher.unwatched
+    watched.check_watches()
+
+
+def test_a_missing_root_is_an_error(make: Callable[..., Watched]) -> None:
+    watched = make()
+    watched.root.rmdir()
+    with pytest.raises(FileNotFoundError):
+        watched.watcher.restart()
+
+
+# ---- single changes
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda root: (root / "new").touch(), {entry("new")}),
+        (lambda root: (root / "new").write_text("x"), {entry("new")}),
+        (lambda root: (root / "d/e/file").write_text("y"), {entry("d/e/file")}),
+        (lambda root: (root / "d/e/file").chmod(0o600), {entry("d/e/file", exact=False)}),
+        (lambda root: (root / "d/e").chmod(0o700), {entry("d/e", exact=False)}),
+        (lambda root: root.chmod(0o700), {entry("", exact=False)}),
+        (lambda root: (root / "d/e/file").unlink(), {entry("d/e/file")}),
+        (lambda root: (root / "d/e/link").symlink_to("/etc"), {entry("d/e/link")}),
+        (lambda root: os.link(root / "file", root / "hard"), {entry("hard")}),
+        (lambda root: os.mkfifo(root / "fifo"), {entry("fifo")}),
+        (lambda root: (root / "other").rmdir(), {entry("other")}),
+        (lambda root: (root / "other/new").mkdir(), {subtree("other/new")}),
+        (lambda root: (root / "file").rename(root / "d/moved"), {entry("file"), entry("d/moved")}),
+        (lambda root: (root / "file").rename(root / "d/e/file"), {entry("file"), entry("d/e/file")}),
+        (lambda root: (root / "d").rename(root / "moved"), {entry("d"), subtree("moved")}),
+        (lambda root: (root / "d/e").rename(root / "other"), {entry("d/e"), subtree("other")}),
+        (lambda root: (root / "file").rename(root.parent / "out"), {entry("file")}),
+        (lambda root: (root / "d").rename(root.parent / "out"), {entry("d")}),
+        (lambda root: os.utime(root / "file"), {entry("file", exact=False)}),
+    ],
+    ids=[
+        "touch",
+        "create",
+        "write",
+        "chmod file",
+        "chmod directory",
+        "chmod root",
+        "unlink",
+        "symlink",
+        "hard link",
+        "fifo",
+        "rmdir",
+        "mkdir",
+        "rename file",
+        "rename file over file",
+        "rename directory",
+        "rename directory over an empty one",
+        "move file out",
+        "move directory out",
+        "utime",
+    ],
+)
+def test_a_change_is_reported(
+    watched: Watched, change: Callable[[Path], object], expected: set[Change]
+) -> None:
+    change(watched.root)
+    assert watched.read() == expected
+    watched.check_watches()
+
+
+def test_reading_a_file_is_no_change(watched: Watched) -> None:
+    (watched.root / "file").read_text()
+    os.listdir(watched.root / "d")
+    assert watched.read() == set()
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"new\nline", b"-rf", b"#;]*", b" ", b"\\"])
+def test_names_of_any_bytes(watched: Watched, name: bytes) -> None:
+    directory = os.fsencode(watched.root) + b"/" + name
+    os.mkdir(directory)
+    os.mkdir(directory + b"/" + name)
+    watched.read()
+    os.mkdir(directory + b"/" + name + b"/x")
+    assert watched.read() == {Change(name + b"/" + name + b"/x", SUBTREE, True)}
+    watched.check_watches()
+
+
+# ---- directories that come and go
+
+
+def test_a_deep_directory_made_at_once(watched: Watched) -> None:
+    deep = watched.root / "a" / "b" / "c" / "d"
+    deep.mkdir(parents=True)
+    (deep / "file").write_text("x")
+    assert subtree("a") in watched.read()
+    watched.check_watches()
+
+
+def test_a_directory_made_between_the_watch_and_the_listing(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = inotify.add_watch
+
+    def add_and_more(queue: int, path: bytes, mask: int) -> int:
+        wd = real(queue, path, mask)
+        if path.count(b"/new") < 4 and path.endswith(b"/new"):
+            os.makedirs(path + b"/new", exist_ok=True)
+        return wd
+
+    monkeypatch.setattr(inotify, "add_watch", add_and_more)
+    (watched.root / "new").mkdir()
+    watched.read()
+    monkeypatch.undo()
+    assert (watched.root / "new/new/new/new").is_dir()
+    watched.check_watches()
+
+
+def test_a_directory_moved_between_the_watch_and_the_listing(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = inotify.add_watch
+    moves = [("moved", "again"), ("new", "moved")]
+
+    def add_and_move(queue: int, path: bytes, mask: int) -> int:
+        try:
+            return real(queue, path, mask)
+        finally:
+            if moves and os.path.exists(watched.root / moves[-1][0]):
+                old, new = moves.pop()
+                (watched.root / old).rename(watched.root / new)
+
+    monkeypatch.setattr(inotify, "add_watch", add_and_move)
+    (watched.root / "new" / "sub").mkdir(parents=True)
+    watched.read()
+    monkeypatch.undo()
+    assert moves == []
+    watched.read()
+    watched.check_watches()
+
+
+def test_a_directory_moved_in_brings_its_content(watched: Watched) -> None:
+    (watched.folder / "outside" / "a" / "b").mkdir(parents=True)
+    (watched.folder / "outside").rename(watched.root / "d" / "in")
+    assert watched.read() == {subtree("d/in")}
+    watched.check_watches()
+
+
+def test_a_directory_moved_out_is_not_watched(watched: Watched) -> None:
+    (watched.root / "d").rename(watched.folder / "out")
+    watched.read()
+    (watched.folder / "out" / "e" / "new").touch()
+    assert watched.read() == set()
+    watched.check_watches()
+
+
+def test_a_directory_moved_out_and_in_again_before_reading(watched: Watched) -> None:
+    (watched.root / "d").rename(watched.folder / "out")
+    (watched.folder / "out").rename(watched.root / "back")
+    assert watched.read() == {entry("d"), subtree("back")}
+    watched.check_watches()
+
+
+def test_changes_below_a_moved_directory_have_its_new_name(watched: Watched) -> None:
+    (watched.root / "d").rename(watched.root / "other" / "moved")
+    watched.read()
+    (watched.root / "other/moved/e/file").write_text("y")
+    assert watched.read() == {entry("other/moved/e/file")}
+
+
+def test_a_move_into_a_directory_that_is_not_watched_yet(watched: Watched) -> None:
+    (watched.root / "new").mkdir()
+    (watched.root / "d").rename(watched.root / "new" / "d")
+    assert watched.read() == {subtree("new"), entry("d")}
+    watched.check_watches()
+
+
+def test_a_directory_made_in_one_that_moves_before_reading(watched: Watched) -> None:
+    (watched.root / "d" / "new").mkdir()
+    (watched.root / "d").rename(watched.root / "moved")
+    (watched.root / "moved" / "new" / "file").write_text("x")
+    assert subtree("moved") in watched.read()
+    watched.check_watches()
+
+
+def test_a_name_that_is_left_and_taken_again(watched: Watched) -> None:
+    (watched.root / "d").rename(watched.root / "old")
+    (watched.root / "d" / "new").mkdir(parents=True)
+    assert {entry("d"), subtree("old"), subtree("d")} <= watched.read()
+    watched.check_watches()
+
+
+def test_two_directories_that_change_places(watched: Watched) -> None:
+    (watched.root / "d").rename(watched.root / "t")
+    (watched.root / "other").rename(watched.root / "d")
+    (watched.root / "t").rename(watched.root / "other")
+    assert {subtree("d"), subtree("other")} <= watched.read()
+    watched.check_watches()
+
+
+def test_a_directory_replaced_by_another_of_the_same_name(watched: Watched) -> None:
+    shutil.rmtree(watched.root / "d")
+    (watched.root / "d" / "other" / "deep").mkdir(parents=True)
+    assert subtree("d") in watched.read()
+    watched.check_watches()
+
+
+def test_a_directory_replaced_again_and_again_before_reading(watched: Watched) -> None:
+    for _time in range(50):
+        shutil.rmtree(watched.root / "d")
+        (watched.root / "d" / "e").mkdir(parents=True)
+    assert subtree("d") in watched.read()
+    watched.check_watches()
+
+
+def test_a_directory_that_becomes_a_file_and_a_file_that_becomes_one(watched: Watched) -> None:
+    shutil.rmtree(watched.root / "d")
+    (watched.root / "d").write_text("x")
+    (watched.root / "file").unlink()
+    (watched.root / "file" / "sub").mkdir(parents=True)
+    assert {entry("d"), subtree("file")} <= watched.read()
+    watched.check_watches()
+
+
+def test_a_tree_that_is_deleted_leaves_no_watch(watched: Watched) -> None:
+    shutil.rmtree(watched.root / "d")
+    assert {entry("d/e/file"), entry("d/e"), entry("d")} <= watched.read()
+    watched.check_watches()
+
+
+def test_a_directory_whose_events_are_lost_is_dropped(watched: Watched) -> None:
+    """The kernel removes a watch (IN_IGNORED) although no event named the directory: an unmount."""
+    node = watched.watcher._tree.child(watched.watcher._tree.root, b"d")  # type: ignore[arg-type]
+    assert node is not None
+    inotify.remove_watch(watched.queue, node.wd)
+    # it still stands there: it is found again, and what happened meanwhile counts as a change
+    assert watched.read() == {subtree("d")}
+    watched.check_watches()
+
+
+# ---- what does not belong to the source
+
+
+def test_symlinks_are_never_followed(watched: Watched) -> None:
+    outside = watched.folder / "outside"
+    (outside / "sub").mkdir(parents=True)
+    (watched.root / "link").symlink_to(outside)
+    (watched.root / "d" / "up").symlink_to("..")
+    assert watched.read() == {entry("link"), entry("d/up")}
+    (outside / "new").touch()
+    assert watched.read() == set()
+    watched.check_watches()
+
+
+def test_a_directory_swapped_for_a_symlink_to_outside(watched: Watched) -> None:
+    outside = watched.folder / "outside"
+    (outside / "e" / "sub").mkdir(parents=True)
+    shutil.rmtree(watched.root / "d")
+    (watched.root / "d").symlink_to(outside)
+    assert entry("d") in watched.read()
+    (outside / "e" / "new").touch()
+    assert watched.read() == set()
+    watched.check_watches()
+
+
+def test_a_path_that_leads_over_a_symlink_is_not_believed(watched: Watched) -> None:
+    """A new directory's parent became a symlink before the watch was set: the path leads outside."""
+    outside = watched.folder / "outside"
+    (outside / "new" / "sub").mkdir(parents=True)
+    (watched.root / "other" / "new").mkdir()
+    (watched.root / "other").rename(watched.root / "moved")
+    (watched.root / "other").symlink_to(outside)
+    watched.read()
+    (outside / "new" / "file").touch()
+    assert watched.read() == set()
+    watched.check_watches()
+
+
+def test_a_path_that_leads_back_up_is_not_believed(watched: Watched) -> None:
+    """As above, but the symlink leads to a directory of the source that is watched already."""
+    (watched.root / "d" / "d").mkdir()
+    (watched.root / "d" / "d" / "e").mkdir()
+    (watched.root / "d" / "d").rename(watched.root / "other" / "away")
+    (watched.root / "d" / "d").symlink_to("../../source/d")
+    watched.read()
+    watched.check_watches()
+
+
+def test_an_excluded_directory_is_not_watched(make: Callable[..., Watched]) -> None:
+    watched = make("cache/", "*.o")
+    (watched.root / "d" / "cache" / "sub").mkdir(parents=True)
+    watched.start()
+    (watched.root / "cache").mkdir()
+    (watched.root / "cache" / "file").touch()
+    (watched.root / "d" / "cache" / "file").touch()
+    (watched.root / "d" / "x.o").touch()
+    # the time of the directories that hold them has changed, nothing else
+    assert watched.read() == {entry("", exact=False), entry("d", exact=False)}
+    watched.check_watches()
+
+
+def test_a_directory_renamed_to_an_excluded_name_is_gone(make: Callable[..., Watched]) -> None:
+    watched = make("cache/")
+    (watched.root / "d" / "sub").mkdir(parents=True)
+    watched.start()
+    (watched.root / "d").rename(watched.root / "cache")
+    assert watched.read() == {entry("d"), entry("", exact=False)}
+    watched.check_watches()
+    (watched.root / "cache").rename(watched.root / "d")
+    assert subtree("d") in watched.read()
+    watched.check_watches()
+
+
+def test_a_file_with_a_name_that_is_excluded_for_directories(make: Callable[..., Watched]) -> None:
+    watched = make("cache/")
+    watched.start()
+    (watched.root / "cache").write_text("x")
+    assert watched.read() == {entry("cache")}
+    (watched.root / "cache").unlink()
+    (watched.root / "cache").mkdir()
+    assert watched.read() == {entry("cache"), entry("", exact=False)}
+    watched.check_watches()
+
+
+def test_a_move_under_an_anchored_exclude(make: Callable[..., Watched]) -> None:
+    watched = make("/a/b")
+    (watched.root / "c" / "b" / "sub").mkdir(parents=True)
+    watched.start()
+    (watched.root / "c").rename(watched.root / "a")
+    assert subtree("a") in watched.read()
+    watched.check_watches()
+
+
+# ---- the root
+
+
+@pytest.mark.parametrize("end", ["removed", "moved"])
+def test_the_end_of_the_root_is_told(make: Callable[..., Watched], end: str) -> None:
+    watched = make()
+    watched.start()
+    if end == "removed":
+        watched.root.rmdir()
+    else:
+        watched.root.rename(watched.folder / "moved")
+    watched.watcher.read()
+    assert watched.watcher.root_lost
+
+
+def test_a_restart_on_the_same_queue(watched: Watched) -> None:
+    (watched.root / "d").rename(watched.folder / "out")
+    watched.root.rename(watched.folder / "old")
+    watched.watcher.read()
+    assert watched.watcher.root_lost
+    (watched.root / "new" / "sub").mkdir(parents=True)
+    watched.start()
+    assert not watched.watcher.root_lost
+    watched.check_watches()
+
+
+def test_a_restart_where_nothing_changed_keeps_every_watch(watched: Watched) -> None:
+    before = sorted(watched_inodes(watched.queue))
+    watched.start()
+    assert sorted(watched_inodes(watched.queue)) == before
+    watched.check_watches()
+
+
+def test_a_new_watcher_on_the_queue_of_another(watched: Watched) -> None:
+    """The child was replaced: the parent has kept the queue, with all its watches."""
+    (watched.root / "d" / "e").rename(watched.root / "moved")
+    shutil.rmtree(watched.root / "other")
+    watched.watcher = watched.new_watcher()
+    watched.start()
+    (watched.root / "moved" / "file").write_text("y")
+    assert watched.read() == {entry("moved/file")}
+
+
+def test_an_overflow_is_told_and_ended_by_a_restart(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = [inotify.RawEvent(-1, inotify.IN_Q_OVERFLOW, 0, b"")]
+    monkeypatch.setattr(inotify, "read_events", lambda _queue: lost)
+    watched.watcher.read()
+    assert watched.watcher.overflowed
+    monkeypatch.undo()
+    watched.start()
+    assert not watched.watcher.overflowed
+    watched.check_watches()
+
+
+# ---- what cannot be watched
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, names: set[bytes], number: int) -> None:
+    """Let the kernel refuse to watch directories of these names."""
+    real = inotify.add_watch
+
+    def add(queue: int, path: bytes, mask: int) -> int:
+        if os.path.basename(path) in names and os.path.isdir(path):
+            raise OSError(number, os.strerror(number), path)
+        return real(queue, path, mask)
+
+    monkeypatch.setattr(inotify, "add_watch", add)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EACCES, errno.ENOMEM])
+def test_what_cannot_be_watched_is_told(
+    make: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    watched = make()
+    (watched.root / "d" / "bad" / "sub").mkdir(parents=True)
+    refuse(monkeypatch, {b"bad", b"worse"}, number)
+    watched.start()
+    assert watched.watcher.unwatched == {b"d/bad": number}
+    (watched.root / "worse").mkdir()
+    watched.read()
+    assert watched.watcher.unwatched == {b"d/bad": number, b"worse": number}
+
+
+def test_what_can_be_watched_again_is_no_longer_told(
+    make: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched = make()
+    (watched.root / "d" / "bad" / "sub").mkdir(parents=True)
+    refuse(monkeypatch, {b"bad"}, errno.EACCES)
+    watched.start()
+    monkeypatch.undo()
+    (watched.root / "d" / "bad").chmod(0o700)
+    assert subtree("d/bad") in watched.read()
+    assert watched.watcher.unwatched == {}
+    watched.check_watches()
+
+
+@pytest.mark.parametrize("above", [False, True])
+@pytest.mark.parametrize("end", ["removed", "moved out"])
+def test_what_is_gone_is_no_longer_told(
+    make: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch, end: str, above: bool
+) -> None:
+    watched = make()
+    (watched.root / "d" / "bad").mkdir(parents=True)
+    refuse(monkeypatch, {b"bad"}, errno.EACCES)
+    watched.start()
+    victim = watched.root / "d" if above else watched.root / "d" / "bad"
+    if end == "removed":
+        shutil.rmtree(victim)
+    else:
+        victim.rename(watched.folder / "out")
+    watched.read()
+    assert watched.watcher.unwatched == {}
+    watched.check_watches()
+
+
+# ---- how it reads
+
+
+def test_a_flood_does_not_keep_the_caller(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody creates directories as fast as they are read: one read still ends."""
+    real = inotify.read_events
+    made = 0
+
+    def read_and_make(queue: int) -> list[inotify.RawEvent]:
+        nonlocal made
+        made += 1
+        (watched.root / f"flood{made}").mkdir()
+        return real(queue)
+
+    monkeypatch.setattr(inotify, "read_events", read_and_make)
+    watched.watcher.read()
+    assert made <= 2 * watcher_module._ROUNDS_PER_READ
+    monkeypatch.undo()
+    watched.read()
+    watched.check_watches()
+
+
+def test_nothing_is_settled_before_a_new_directory_is_watched(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher_module, "_ROUNDS_PER_READ", 1)
+    (watched.root / "new").mkdir()
+    assert subtree("new") in watched.watcher.read()
+    assert not watched.watcher.settled
+    watched.read()
+    assert watched.watcher.settled
+
+
+def test_the_queue_is_readable_while_something_waits(watched: Watched) -> None:
+    (watched.root / "new").touch()
+    assert select.select([watched.queue], [], [], 0)[0]
+    watched.read()
+    assert not select.select([watched.queue], [], [], 0)[0]
