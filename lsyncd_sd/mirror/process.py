@@ -11,7 +11,6 @@ import ctypes
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -162,6 +161,9 @@ class Process:
             self._finish()
 
     def _finish(self) -> None:
+        # What the process started must not outlive it (rsync's ssh, a helper's children), nor go on writing
+        # while the rest is read. Before it is reaped: until then nobody else can be given its number.
+        self._signal(signal.SIGKILL)
         for stream in self._streams:
             self._read_rest(stream)
             self._loop.forget(stream.descriptor)
@@ -171,9 +173,6 @@ class Process:
         for timer in (self._kill_timer, self._limit_timer):
             if timer is not None:
                 timer.cancel()
-        # What the process started must not outlive it (rsync's ssh, a helper's children). Before it is
-        # reaped: until then nobody else can be given its number.
-        self._signal(signal.SIGKILL)
         _pid, status = os.waitpid(self.pid, 0)
         output, errors = self._streams
         self._on_exit(
@@ -270,5 +269,4 @@ def _run_function(function: Callable[[], bytes], output: int, errors: int) -> No
     except BaseException as error:
         os.write(errors, f"{type(error).__name__}: {error}".encode("utf-8", "replace"))
     finally:
-        sys.stderr.flush()
         os._exit(status)
