@@ -244,6 +244,17 @@ def test_names_of_any_bytes(watched: Watched, name: bytes) -> None:
 # ---- directories that come and go
 
 
+def before_each_watch(monkeypatch: pytest.MonkeyPatch, do: Callable[[bytes], None]) -> None:
+    """Let something happen each time before a watch is set, with the path that is to be watched."""
+    real = inotify.add_watch
+
+    def do_and_add(queue: int, path: bytes, mask: int) -> int:
+        do(path)
+        return real(queue, path, mask)
+
+    monkeypatch.setattr(inotify, "add_watch", do_and_add)
+
+
 def test_a_deep_directory_made_at_once(watched: Watched) -> None:
     deep = watched.root / "a" / "b" / "c" / "d"
     deep.mkdir(parents=True)
@@ -291,6 +302,22 @@ def test_a_directory_moved_between_the_watch_and_the_listing(
     monkeypatch.undo()
     assert moves == []
     watched.read()
+    watched.check_watches()
+
+
+def test_a_watched_directory_moves_into_a_new_one_just_before_its_listing(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found at its new place before the event of its leaving the old one was read (D4)."""
+
+    def move(path: bytes) -> None:
+        if path.endswith(b"/new") and (watched.root / "d").exists():
+            (watched.root / "d").rename(watched.root / "new" / "d")
+
+    before_each_watch(monkeypatch, move)
+    (watched.root / "new").mkdir()
+    assert {subtree("new"), entry("d")} <= watched.read()
+    monkeypatch.undo()
     watched.check_watches()
 
 
@@ -431,13 +458,21 @@ def test_a_path_that_leads_over_a_symlink_is_not_believed(watched: Watched) -> N
     watched.check_watches()
 
 
-def test_a_path_that_leads_back_up_is_not_believed(watched: Watched) -> None:
-    """As above, but the symlink leads to a directory of the source that is watched already."""
-    (watched.root / "d" / "d").mkdir()
-    (watched.root / "d" / "d" / "e").mkdir()
-    (watched.root / "d" / "d").rename(watched.root / "other" / "away")
-    (watched.root / "d" / "d").symlink_to("../../source/d")
+def test_a_path_that_leads_back_up_is_not_believed(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above, but at the very moment of the watch, and it leads to the root itself."""
+
+    def lead_up(path: bytes) -> None:
+        if path.endswith(b"/d/source") and not (watched.root / "d").is_symlink():
+            (watched.root / "d").rename(watched.root / "other" / "d")
+            (watched.root / "d").symlink_to("..")
+
+    before_each_watch(monkeypatch, lead_up)
+    (watched.root / "d" / "source").mkdir()
     watched.read()
+    monkeypatch.undo()
+    assert (watched.root / "d").is_symlink()
     watched.check_watches()
 
 
