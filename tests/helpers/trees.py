@@ -121,15 +121,17 @@ class Playground:
 
     def _found(self, argument: object) -> object:
         """Return the path that a spot stands for now, every other argument as it is."""
-        if not isinstance(argument, Spot):
-            return argument
+        return self.spot(argument) if isinstance(argument, Spot) else argument
+
+    def spot(self, spot: Spot) -> bytes:
+        """Return the path that a spot stands for now."""
         directories = sorted(path for path, entry in snapshot(self.source).items() if entry.kind == "d")
-        directory = directories[argument.directory % len(directories)]
+        directory = directories[spot.directory % len(directories)]
         if directory.count(b"/") == DEEPEST:
             directory = parent_of(directory)
         children = sorted(os.listdir(join(self.source, directory)))
-        names = NAMES if argument.new or not children else children
-        return join(directory, names[argument.child % len(names)])
+        names = NAMES if spot.new or not children else children
+        return join(directory, names[spot.child % len(names)])
 
     def age(self, names: set[bytes]) -> None:
         """Give every file at or below these names a time that no file had before."""
