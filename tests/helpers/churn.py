@@ -122,7 +122,8 @@ class Churn:
         path.symlink_to(text)
 
     def _fifo(self) -> None:
-        os.mkfifo(self._path())
+        # Under a name of its own: shutil.rmtree would open one in a directory's place, and wait.
+        os.mkfifo(self._path().with_name("fifo"))
 
     def _save_as_editors_do(self) -> None:
         path, content = self._path(), self._content()
