@@ -327,8 +327,15 @@ def test_one_that_goes_on_writing_does_not_hold_us(loop: Loop) -> None:
     wait_until(lambda: is_gone(int(result.errors)), "the grandchild is gone")
 
 
+IN_ANOTHER_SESSION = (
+    "import subprocess\n"
+    "other = subprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+    "print(other.pid, flush=True)\n"
+)
+
+
 def test_one_with_a_session_of_its_own_does_not_hold_us(loop: Loop) -> None:
-    result = shell(loop, "setsid sleep 1000 & echo $!; exit 4").result()
+    result = python(loop, IN_ANOTHER_SESSION + "raise SystemExit(4)").result()
     os.kill(int(result.output), signal.SIGKILL)
     assert result.code == 4
 
@@ -362,7 +369,7 @@ def test_cut_short_one_with_a_session_of_its_own_does_not_hold_us_for_long(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "KILL_AFTER", 0.2)
-    running = shell(loop, "setsid sleep 1000 & echo $!; wait")
+    running = python(loop, IN_ANOTHER_SESSION + "other.wait()")
     running.wait_for(b"\n")
     running.process.cut_short()
     result = running.result()
