@@ -444,18 +444,25 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     )
 
 
-@pytest.mark.parametrize("text", ["--sample", "--schema"])
-def test_a_reader_that_has_seen_enough(text: str) -> None:
+# One is kept back until the program ends, the other does not fit in the buffer.
+SHORT_AND_LONG = pytest.mark.parametrize("arguments", [["status", "home"], ["show-config", "--sample"]])
+
+
+@SHORT_AND_LONG
+def test_a_reader_that_has_seen_enough(serve: Serve, arguments: list[str]) -> None:
+    serve(HOME)
     read, write = os.pipe()
     os.close(read)
-    done = command("show-config", text, stdout=write)
+    done = command(*arguments, stdout=write)
     os.close(write)
     assert (done.returncode, done.stderr) == (1, "")
 
 
-def test_a_disk_that_is_full() -> None:
+@SHORT_AND_LONG
+def test_a_disk_that_is_full(serve: Serve, arguments: list[str]) -> None:
+    serve(HOME)
     with open("/dev/full", "w") as full:
-        done = command("show-config", "--sample", stdout=full)
+        done = command(*arguments, stdout=full)
     assert done.returncode == 1
     assert done.stderr == "lsyncd-sd: cannot write: No space left on device\n"
 
