@@ -433,19 +433,20 @@ def test_check_of_all_files(lsyncd_sd: Run, tmp_path: Path) -> None:
 
 
 def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Run the command as a process of its own."""
+    """Run the command as a process of its own, which buffers what it writes, as by default."""
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(
         [sys.executable, "-m", "lsyncd_sd", *arguments],
         cwd=TOP,
         text=True,
         timeout=DEADLINE,
         check=False,
-        **{"stderr": subprocess.PIPE, **options},
+        **{"stderr": subprocess.PIPE, "env": variables, **options},
     )
 
 
 # One is kept back until the program ends, the other does not fit in the buffer.
-SHORT_AND_LONG = pytest.mark.parametrize("arguments", [["status", "home"], ["show-config", "--sample"]])
+SHORT_AND_LONG = pytest.mark.parametrize("arguments", [["status", "home"], ["show-config", "--schema"]])
 
 
 @SHORT_AND_LONG
