@@ -1,0 +1,334 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tests the rsync mirror with a real rsync: what arrives, what stays, and what its own messages lead to."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from helpers.looping import run_until
+from helpers.syncs import PLAIN_RSYNC, PLAIN_SSH, local_target, make_sync
+
+from lsyncd_sd.config.model import Delete
+from lsyncd_sd.config.target import parse_target
+from lsyncd_sd.loop import Loop
+from lsyncd_sd.mirror.outcome import Outcome
+from lsyncd_sd.mirror.rsync import Report, RsyncMirror
+from lsyncd_sd.mirror.steps import Steps, Task
+from lsyncd_sd.plan.batch import Mark, Sample
+from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.filters import Filter
+from lsyncd_sd.watch.source import Source
+
+Answer = TypeVar("Answer")
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="rsync must run as somebody else than the owner")
+
+NOBODY = 65534
+AS_NOBODY = f"exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups rsync"
+
+OLD = 1_600_000_000_123_456_789
+"""The time of every file: with the size alike too, only an exact run sees another content."""
+
+ENTRY = Mark(Depth.ENTRY, exact=False)
+EXACT_ENTRY = Mark(Depth.ENTRY, exact=True)
+LEVEL = Mark(Depth.LEVEL, exact=False)
+SUBTREE = Mark(Depth.SUBTREE, exact=False)
+EXACT_SUBTREE = Mark(Depth.SUBTREE, exact=True)
+
+
+class House:
+    """A source and a target, and mirrors from one to the other."""
+
+    def __init__(self, base: Path, loop: Loop) -> None:
+        self.base, self.source, self.target = base, base / "source", base / "target"
+        self._loop = loop
+        self.source.mkdir()
+        self.target.mkdir()
+
+    def mirror(self, *exclude: str, **changes: Any) -> RsyncMirror:
+        values = {"source": str(self.source), "target": local_target(str(self.target))} | changes
+        return RsyncMirror(
+            self._loop,
+            make_sync(exclude=exclude, **values),
+            Filter.from_excludes(exclude),
+            lambda: Source(os.fsencode(self.source)),
+            lambda _percent: None,
+        )
+
+    def program(self, body: str) -> dict[str, Any]:
+        """Return the setting for an rsync that is this script; `$here` is where all is."""
+        path = self.base / "rsync"
+        path.write_text(f'#!/bin/sh\nhere={self.base}\n{body} "$@"\n')
+        path.chmod(0o755)
+        return {"rsync": replace(PLAIN_RSYNC, binary=str(path))}
+
+    def do(self, steps: Steps[Answer]) -> Answer:
+        answers: list[Answer] = []
+        Task(steps, answers.append, lambda _error: None, ()).start()
+        run_until(self._loop, lambda: answers, "the steps end")
+        return answers[0]
+
+    def sample(self) -> Sample | None:
+        with Source(os.fsencode(self.source)) as source:
+            return source.find_sample(lambda _path, _is_directory: False)
+
+    def write(self, name: str, content: str = "new", root: Path | None = None) -> Path:
+        path = (root or self.source) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        os.utime(path, ns=(OLD, OLD))
+        return path
+
+    def on_target(self, name: str) -> Path:
+        return self.write(name, "old", self.target)
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    loop = Loop()
+    # Not pytest's own folder: nobody else can enter that.
+    with tempfile.TemporaryDirectory(prefix="mirror-") as base:
+        Path(base).chmod(0o755)
+        yield House(Path(base), loop)
+    loop.close()
+
+
+def is_good(report: Report) -> bool:
+    return report.verdict.outcome is Outcome.OK and not report.failed and not report.is_whole
+
+
+# ---- what arrives
+
+
+def test_only_exact_entries_are_sent_whatever_size_and_time_say(house: House) -> None:
+    house.write("d/a")
+    house.on_target("d/a")
+    mirror = house.mirror()
+    assert is_good(house.do(mirror.batch({b"d/a": ENTRY})))
+    assert (house.target / "d/a").read_text() == "old"
+    report = house.do(mirror.batch({b"d/a": EXACT_ENTRY}))
+    assert is_good(report)
+    assert (house.target / "d/a").read_text() == "new"
+    assert (report.done.files, report.done.bytes, report.done.deleted) == (1, 3, 0)
+
+
+def test_a_subtree_comes_with_all_below_and_without_what_is_gone(house: House) -> None:
+    house.write("d/same")
+    house.write("d/e/new")
+    for name in ("d/same", "d/e/gone", "other/gone"):
+        house.on_target(name)
+    mirror = house.mirror()
+    assert is_good(house.do(mirror.batch({b"d": SUBTREE})))
+    assert (house.target / "d/same").read_text() == "old"
+    assert os.listdir(house.target / "d/e") == ["new"]
+    assert (house.target / "other/gone").exists()
+    assert is_good(house.do(mirror.batch({b"d": EXACT_SUBTREE})))
+    assert (house.target / "d/same").read_text() == "new"
+
+
+def test_what_is_gone_is_deleted_from_its_directory_only(house: House) -> None:
+    house.write("d/unlisted")
+    (house.source / "d/e").mkdir()
+    house.on_target("d/gone/deep/file")
+    house.on_target("d/e/below")
+    assert is_good(house.do(house.mirror().batch({b"d/gone": EXACT_ENTRY})))
+    assert os.listdir(house.target / "d") == ["e"]
+    assert (house.target / "d/e/below").exists()
+
+
+@pytest.mark.parametrize("delete", [Delete.NEVER, Delete.STARTUP])
+def test_a_batch_deletes_nothing_where_it_must_not(house: House, delete: Delete) -> None:
+    (house.source / "d").mkdir()
+    house.on_target("d/gone")
+    marks = {b"d": EXACT_SUBTREE, b"d/gone": EXACT_ENTRY, b"": LEVEL}
+    assert is_good(house.do(house.mirror(delete=delete).batch(marks)))
+    assert (house.target / "d/gone").exists()
+
+
+@pytest.mark.parametrize(
+    "marks",
+    [{b"d": LEVEL}, {b"d/a": EXACT_ENTRY}, {b"d/e": EXACT_SUBTREE}, {b"d": SUBTREE}, {b"d/e": LEVEL}],
+    ids=["level", "entry below", "subtree below", "subtree", "level below"],
+)
+def test_a_link_where_a_directory_was_is_not_followed(house: House, marks: dict[bytes, Mark]) -> None:
+    outside = house.base / "outside"
+    house.write("e/a", "secret", outside)
+    house.write("a", "secret", outside)
+    (house.source / "d").symlink_to("../outside")
+    house.on_target("d/e/a")
+    assert is_good(house.do(house.mirror().batch(marks)))
+    assert os.readlink(house.target / "d") == "../outside"
+    assert (outside / "e/a").read_text() == "secret"
+    assert sorted(os.listdir(outside)) == ["a", "e"]
+
+
+def test_a_missing_target_is_made_only_by_a_first_full_sync(house: House) -> None:
+    house.write("a")
+    house.target.rmdir()
+    mirror = house.mirror()
+    marks = {b"a": EXACT_ENTRY, b"gone": ENTRY}
+    for report in (
+        house.do(mirror.batch(marks)),
+        house.do(mirror.full_sync(may_create=False, sample=None)),
+    ):
+        assert (report.verdict.outcome, report.is_whole) == (Outcome.TARGET_MISSING, True)
+    assert house.do(mirror.would_delete()) == 0
+    assert not house.target.exists()
+    assert is_good(house.do(mirror.full_sync(may_create=True, sample=None)))
+    assert (house.target / "a").exists()
+
+
+# ---- what its messages lead to
+
+
+@needs_root
+def test_only_the_entries_that_failed_are_tried_again(house: House) -> None:
+    house.write("good")
+    for name in ("bad", ".bad"):
+        house.write(name).chmod(0)
+    os.chown(house.target, NOBODY, NOBODY)
+    marks = {b"good": EXACT_ENTRY, b"bad": EXACT_ENTRY, b".bad": EXACT_ENTRY}
+    report = house.do(house.mirror(**house.program(AS_NOBODY)).batch(marks))
+    assert (report.verdict.outcome, report.is_whole) == (Outcome.PARTIAL, False)
+    assert report.failed.keys() & marks.keys() == {b"bad", b".bad"}
+    assert (house.target / "good").read_text() == "new"
+
+
+@needs_root
+def test_what_the_target_refuses_below_a_subtree_stays_exact_under_its_own_name(house: House) -> None:
+    for name in ("d/a", "d/.dot"):
+        house.write(name)
+    house.on_target("d/a")
+    report = house.do(house.mirror(**house.program(AS_NOBODY)).batch({b"d": EXACT_SUBTREE}))
+    assert report.verdict.outcome is Outcome.PARTIAL
+    assert (report.failed[b"d/a"], report.failed[b"d/.dot"]) == (EXACT_ENTRY, EXACT_ENTRY)
+
+
+@needs_root
+def test_a_rename_that_the_target_refuses_stays_exact(house: House) -> None:
+    house.write("d/a")
+    house.on_target("d/a")
+    for path in (house.source / "d", house.target / "d"):
+        path.chmod(0o1777)
+    report = house.do(house.mirror(**house.program(AS_NOBODY)).batch({b"d": EXACT_SUBTREE}))
+    assert report.verdict.outcome is Outcome.PARTIAL
+    assert report.failed[b"d/a"] == EXACT_ENTRY
+
+
+@needs_root
+def test_a_root_that_cannot_be_read_is_the_root(house: House) -> None:
+    house.source.chmod(0o711)
+    os.chown(house.target, NOBODY, NOBODY)
+    mirror = house.mirror(**house.program(AS_NOBODY))
+    report = house.do(mirror.full_sync(may_create=False, sample=None))
+    assert report.verdict.outcome is Outcome.PARTIAL
+    assert report.failed == {b"": EXACT_SUBTREE}
+
+
+@needs_root
+def test_a_level_that_cannot_be_read_deletes_nothing(house: House) -> None:
+    (house.source / "d").mkdir(mode=0o711)
+    house.on_target("d/file")
+    for path in (house.target, house.target / "d"):
+        os.chown(path, NOBODY, NOBODY)
+    report = house.do(house.mirror(**house.program(AS_NOBODY)).batch({b"d": LEVEL}))
+    assert report.verdict.outcome is Outcome.PARTIAL
+    assert report.failed == {b"d": LEVEL}
+    assert (house.target / "d/file").exists()
+
+
+# ---- what a killed run leaves behind
+
+BREAKS_OFF = 'if [ -e $here/break ]; then touch "$here/target/d/.a.aZ09bc"; kill -KILL $$; fi; exec rsync'
+
+
+@pytest.mark.parametrize("name", ["a", ".a"])
+@pytest.mark.parametrize(
+    ("exclude", "delete", "kept"),
+    [
+        ((), Delete.ALWAYS, []),
+        ((), Delete.NEVER, [".a.other"]),
+        ((".*.*",), Delete.ALWAYS, [".a.other"]),
+    ],
+    ids=["level", "deletes nothing", "filtered"],
+)
+def test_its_temporary_file_is_removed_and_no_other(
+    house: House, exclude: tuple[str, ...], delete: Delete, kept: list[str], name: str
+) -> None:
+    path = f"d/{name}"
+    house.write(path)
+    house.on_target(path)
+    house.on_target("d/.a.other")
+    (house.base / "break").touch()
+    mirror = house.mirror(*exclude, delete=delete, **house.program(BREAKS_OFF))
+    report = house.do(mirror.batch({path.encode(): EXACT_ENTRY}))
+    assert (report.verdict.outcome, report.is_whole) == (Outcome.KILLED, True)
+    assert (house.target / "d/.a.aZ09bc").exists()
+    (house.base / "break").unlink()
+    assert is_good(house.do(mirror.batch(report.failed)))
+    assert sorted(os.listdir(house.target / "d")) == sorted([name, *kept])
+    assert (house.target / path).read_text() == "new"
+
+
+# ---- what is found out by trying
+
+
+def test_a_local_target_keeps_nanoseconds(house: House) -> None:
+    house.write("a")
+    mirror = house.mirror()
+    assert is_good(house.do(mirror.find_traits(house.sample())))
+    assert mirror.commands.traits.nanoseconds is True
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "learnt"),
+    [("true", False), ("touch $here/source/a", None), ("rm $here/source/a", None), ("exit 23", None)],
+)
+def test_a_target_that_loses_them(house: House, meanwhile: str, learnt: bool | None) -> None:
+    house.write("a")
+    # as if the dry run had found another time
+    program = f'case " $* " in *" -i "*) {meanwhile}; echo ">f..t...... a"; exit 0;; esac; exec rsync'
+    mirror = house.mirror(**house.program(program))
+    house.do(mirror.find_traits(house.sample()))
+    assert mirror.commands.traits.nanoseconds is learnt
+
+
+def test_once_it_is_known_a_change_of_nanoseconds_alone_is_sent(house: House) -> None:
+    house.write("a")
+    os.utime(house.on_target("a"), ns=(OLD + 1, OLD + 1))
+    mirror = house.mirror()
+    house.do(mirror.full_sync(may_create=False, sample=None))
+    assert (house.target / "a").read_text() == "old"
+    house.write("b")
+    report = house.do(mirror.batch({b"b": EXACT_ENTRY}))
+    assert report.again == {b"": SUBTREE}
+    assert is_good(house.do(mirror.batch(report.again)))
+    assert (house.target / "a").read_text() == "new"
+
+
+@pytest.mark.skipif(shutil.which("rrsync") is None, reason="rrsync is not installed")
+def test_a_real_rrsync_is_found_out_and_remembered(house: House) -> None:
+    house.write("a")
+    house.write("d/b")
+    logins = house.base / "logins"
+    shell = house.base / "ssh"
+    shell.write_text(
+        '#!/bin/sh\nwhile [ "$1" != host ]; do shift; done\nshift\n'
+        f'echo one >> {logins}\nSSH_ORIGINAL_COMMAND="$*" exec rrsync {house.target}\n'
+    )
+    shell.chmod(0o755)
+    mirror = house.mirror(target=parse_target("host:"), ssh=replace(PLAIN_SSH, binary=str(shell)))
+    assert is_good(house.do(mirror.batch({b"a": EXACT_ENTRY})))
+    assert (mirror.commands.traits.secluded, mirror.commands.traits.nanoseconds) == (False, False)
+    assert (house.target / "a").read_text() == "new"
+    assert logins.read_text().count("one") == 2
+    assert is_good(house.do(mirror.batch({b"d": SUBTREE})))
+    assert (house.target / "d/b").read_text() == "new"
+    assert logins.read_text().count("one") == 3
