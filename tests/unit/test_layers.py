@@ -7,7 +7,7 @@ import ast
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,6 +66,7 @@ LIGHT = {
     "__future__",
     "argparse",
     "collections.abc",
+    "io",
     "json",
     "lsyncd_sd",
     "lsyncd_sd.errors",
@@ -81,10 +82,13 @@ LIGHT = {
 
 
 class Import(NamedTuple):
-    """One imported module, by its whole name; `in_function`: not at the top of the file."""
+    """One imported module, by its whole name, and whether it happens: in a function only when that is called,
+    and under TYPE_CHECKING never.
+    """
 
     module: str
     in_function: bool
+    for_types: bool
 
 
 def files_of(*folders: str) -> list[Path]:
@@ -106,8 +110,22 @@ def imports(path: Path) -> set[Import]:
     """Return everything a file imports; of `from package import name` the module, if `name` is one."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda)]
-    inner = {id(node) for function in functions for node in ast.walk(function)}
-    return {Import(name, id(node) in inner) for node in ast.walk(tree) for name in _imported_by(node)}
+    functions = _inside(node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.Lambda))
+    for_types = _inside(
+        statement
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for statement in node.body
+    )
+    return {
+        Import(name, id(node) in functions, id(node) in for_types)
+        for node in ast.walk(tree)
+        for name in _imported_by(node)
+    }
+
+
+def _inside(nodes: Iterable[ast.AST]) -> set[int]:
+    return {id(inner) for node in nodes for inner in ast.walk(node)}
 
 
 def _imported_by(node: ast.AST) -> Iterator[str]:
@@ -234,7 +252,7 @@ def test_nothing_is_imported_after_the_start() -> None:
 
 
 def test_the_command_line_is_light_until_it_knows_the_verb() -> None:
-    at_top = {one.module for one in imports(PACKAGE / "cli.py") if not one.in_function}
+    at_top = {one.module for one in imports(PACKAGE / "cli.py") if not one.in_function and not one.for_types}
     assert at_top <= LIGHT
 
 
