@@ -82,9 +82,7 @@ LIGHT = {
 
 
 class Import(NamedTuple):
-    """One imported module, by its whole name, and whether it happens: in a function only when that is called,
-    and under TYPE_CHECKING never.
-    """
+    """One imported module, by its whole name; `in_function`: not at the start; `for_types`: never at all."""
 
     module: str
     in_function: bool
