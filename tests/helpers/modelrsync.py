@@ -124,8 +124,11 @@ class ModelTarget:
                 # Below a subtree nobody knows where to look for it, if not what deletes anyway.
                 self._leave_temporary_file(actions[done:], held)
             return Answer(-9)
+        blocked = command.level and self._is_blocked(command, held)
         self._carry_out(command, actions, held)
         self._touch_up(actions, held)
+        if blocked:
+            return Answer(23, b"rsync: [generator] recv_generator: failed to stat: Not a directory (20)\n")
         if struck is None:
             return Answer(0)
         name = _shown(source + b"/" + struck)
@@ -185,6 +188,19 @@ class ModelTarget:
             yield "put", path, command.exact
         if command.delete and held[path].kind == "d" and unreadable is None:
             yield "prune", path, False
+
+    def _is_blocked(self, command: Command, held: Snapshot) -> bool:
+        """Tell whether something else stands on the target where a level of the source is.
+
+        rsync notices it only by what the directory holds.
+        """
+        stood_on = {above for path in held if path for above in _ancestors(path)}
+        return any(
+            path in stood_on and path in self.entries and not self._is_directory(path)
+            for level in command.paths
+            if level in held
+            for path in (*_ancestors(level), level)
+        )
 
     def _carry_out(
         self, command: Command, actions: list[tuple[str, bytes, bool]], held: Snapshot
