@@ -145,6 +145,15 @@ class Daemon:
                         found.append(int(entry.name))
         return found
 
+    def processes_named(self, name: str) -> list[int]:
+        """Return those of its processes that have this command name, the oldest first."""
+        found = []
+        for pid in sorted(self.processes()):
+            with contextlib.suppress(OSError):
+                if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                    found.append(pid)
+        return found
+
     def log(self) -> str:
         """Return all it has written so far."""
         return self.log_path.read_text(errors="backslashreplace") if self.log_path.exists() else ""

@@ -8,7 +8,6 @@ from pathlib import Path
 SCRIPT = """\
 #!/bin/sh
 folder={folder}
-echo run >> "$folder/runs"
 read -r mode < "$folder/mode"
 case $mode in
     pass) exec rsync "$@" ;;
@@ -36,8 +35,3 @@ class FakeRsync:
         # at once for whoever reads it meanwhile
         (self._folder / "new").write_text(f"{mode}\n")
         (self._folder / "new").rename(self._folder / "mode")
-
-    def runs(self) -> int:
-        """Return how often it was run so far."""
-        runs = self._folder / "runs"
-        return len(runs.read_text().splitlines()) if runs.exists() else 0

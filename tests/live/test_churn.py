@@ -103,11 +103,11 @@ def check(pair: Pair, running: Daemon) -> None:
 
 
 @pytest.mark.timeout(TIME_LIMIT)
-def test_churn(pair: Pair, daemon: StartDaemon, seed: str, full: bool) -> None:
-    running = start(pair, daemon)
-    with churning(seed, pair.source, full) as is_over:
+def test_churn(some_pair: Pair, daemon: StartDaemon, seed: str, full: bool) -> None:
+    running = start(some_pair, daemon)
+    with churning(seed, some_pair.source, full) as is_over:
         wait_until(is_over, "the operations are over", CHURN_LIMIT)
-    check(pair, running)
+    check(some_pair, running)
     assert running.status("home")["restarts"] == 0
 
 
@@ -140,9 +140,9 @@ def test_churn_while_rsync_is_killed(some_pair: Pair, daemon: StartDaemon, seed:
 
     def kill_at_random() -> None:
         nonlocal killed
-        for pid in running.processes():
-            with contextlib.suppress(OSError):
-                if Path(f"/proc/{pid}/comm").read_text().strip() == "rsync" and chosen.random() < 0.3:
+        for pid in running.processes_named("rsync"):
+            if chosen.random() < 0.3:
+                with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     killed += 1
 

@@ -108,16 +108,6 @@ def manager() -> Iterator[Manager]:
     listening.close()
 
 
-def processes_named(running: Daemon, name: str) -> list[int]:
-    """Return the daemon's processes with this command name."""
-    found = []
-    for pid in running.processes():
-        with contextlib.suppress(OSError):
-            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
-                found.append(pid)
-    return found
-
-
 # ---------------------------------------------------------------------- children that hang or die
 
 
@@ -161,7 +151,7 @@ def test_child_killed_in_the_middle_of_a_transfer_leaves_nothing(one: Sync, daem
     one.wait(running)
     (one.source / "big").write_bytes(os.urandom(3_000_000))
     wait_until(lambda: list(one.target.glob(".big.*")), "rsync writes", describe=running.log)
-    transfer = processes_named(running, "rsync")
+    transfer = running.processes_named("rsync")
     os.kill(running.child("one"), signal.SIGKILL)
     wait_until(lambda: not set(transfer) & set(running.processes()), "rsync ends, too")
     one.wait(running)
@@ -346,7 +336,7 @@ def test_restart_does_not_undo_a_reload(one: Sync, two: Sync, folder: Path, daem
     slow = {"rsync": {"binary": str(fake.path)}}
     running = daemon(one.settings(**slow), two.settings(**slow))
     old = running.child("one")
-    wait_until(lambda: len(processes_named(running, "sleep")) == 2, "both hang", describe=running.log)
+    wait_until(lambda: len(running.processes_named("sleep")) == 2, "both hang", describe=running.log)
     fake.become("pass")
     # both processes now wait for what they have started
     edit(running, one.settings(**slow, exclude=["*.tmp"]))
@@ -356,7 +346,7 @@ def test_restart_does_not_undo_a_reload(one: Sync, two: Sync, folder: Path, daem
     # and once more, while they still stop: back to the beginning
     edit(running, one.settings(**slow))
     edit(running, one.settings(**slow, exclude=["*.tmp"]))
-    for pid in processes_named(running, "sleep"):
+    for pid in running.processes_named("sleep"):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{old}").exists(), "the old process ends", describe=running.log)
     (one.source / "x.tmp").write_text("excluded")
@@ -500,7 +490,7 @@ def test_missing_source_and_hung_target_beside_healthy_syncs(
     one.change(running, "again")
     assert running.status("missing")["state"] == "source-missing"
     fake.become("pass")
-    for pid in processes_named(running, "sleep"):
+    for pid in running.processes_named("sleep"):
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
         private = (b"NOTIFY_SOCKET=", b"WATCHDOG_", b"LISTEN_")
         assert [line for line in environment if line.startswith(private)] == []
