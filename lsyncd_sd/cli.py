@@ -44,9 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return status
     except LsyncdError as error:
-        print(f"lsyncd-sd: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"    {error.hint}", file=sys.stderr)
+        _complain(error)
         return error.exit_status
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -59,6 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not isinstance(error, BrokenPipeError):
             print(f"lsyncd-sd: cannot write: {error.strerror}", file=sys.stderr)
         return ExitStatus.NOT_GOOD
+
+
+def _complain(error: LsyncdError) -> None:
+    print(f"lsyncd-sd: {error.message}", file=sys.stderr)
+    if error.hint:
+        print(f"    {error.hint}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -165,10 +169,17 @@ def _status(parsed: argparse.Namespace) -> ExitStatus:
 
 
 def _reload(_parsed: argparse.Namespace) -> ExitStatus:
+    worst = ExitStatus.OK
     for socket, _syncs in _instances():
-        changed = _call(socket, "Reload", {})["changed"]
-        print(f"configuration read again; changed: {', '.join(changed) or 'nothing'}")
-    return ExitStatus.OK
+        try:
+            changed = _call(socket, "Reload", {})["changed"]
+        except LsyncdError as error:
+            # The others are to read their files all the same.
+            _complain(error)
+            worst = ExitStatus(max(worst, error.exit_status))
+        else:
+            print(f"configuration read again; changed: {', '.join(changed) or 'nothing'}")
+    return worst
 
 
 def _restart(parsed: argparse.Namespace) -> ExitStatus:
@@ -199,7 +210,8 @@ def _instances() -> list[tuple[str, list[SyncStatus]]]:
         return found
     raise trouble or LsyncdError(
         "lsyncd-sd is not running",
-        "start it with `systemctl start lsyncd@NAME` or `systemctl start lsyncd-sd`",
+        "start it with `systemctl start lsyncd@NAME` or `systemctl start lsyncd-sd`"
+        + ("" if os.geteuid() == 0 else "; what root runs, only root can ask"),
         ExitStatus.NOT_RUNNING,
     )
 

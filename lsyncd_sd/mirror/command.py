@@ -29,8 +29,8 @@ _SSH_DEFAULTS = (
 _DAEMON_CONNECT_TIMEOUT = 30
 
 
-# The rules for them go on the command line, which the kernel limits to 2 MiB, and each may be 1 KiB long.
-LEFTOVERS_PER_RUN = 400
+# Rules go on the command line, which the kernel limits to 2 MiB, and each may be some KiB long.
+RULES_PER_RUN = 400
 
 # rsync writes `.NAME.XXXXXX` and cuts NAME so that the whole has at most 255 bytes (receiver.c); from here
 # on it is not worth knowing where exactly.
@@ -47,6 +47,7 @@ class Shape(enum.Enum):
     LEVELS = "levels"
     FULL = "full sync"
     LEFTOVERS = "temporary files"
+    GONE = "what is gone"
     PROBE = "probe"
 
 
@@ -92,7 +93,9 @@ class Commands:
     """The rsync commands of one sync to one target.
 
     `traits` may be replaced as more is found out; `source_root` is the real path of the source, which is
-    known once it was opened.
+    known once it was opened. `unreadable`: what could not be read lately; recursive runs leave it out,
+    because rsync skips every deletion of a run that could not read some directory. `owes_deletions`: a full
+    sync that should have deleted did not come to it, so its repetition has to.
     """
 
     def __init__(self, sync: Sync, filters: Filter) -> None:
@@ -100,10 +103,11 @@ class Commands:
         self._filters = filters
         self.source_root = sync.source
         self.traits = Traits()
+        self.unreadable: set[bytes] = set()
+        self.owes_deletions = False
 
     def batch_run(self, batch: Batch, shape: Shape) -> Run | None:
         """Return the run of this shape that `batch` needs, None if it needs none."""
-        delete = ["--delete"] if self.batches_delete else []
         match shape:
             case Shape.EXACT_ENTRIES:
                 # -I: a name may have got another file of the same size and time.
@@ -111,12 +115,17 @@ class Commands:
             case Shape.ENTRIES:
                 return self._list_run(shape, ["-d"], batch.entries)
             case Shape.EXACT_SUBTREES:
+                # What the target holds under a renewed name was there before it was renewed.
+                delete = ["--delete"] if self.batches_delete else []
                 return self._list_run(shape, ["-r", "-I", *delete], batch.exact_subtrees)
             case Shape.SUBTREES:
+                owes = self.owes_deletions and b"" in batch.subtrees
+                delete = ["--delete"] if self._levels_delete or owes else []
                 return self._list_run(shape, ["-r", *delete], batch.subtrees)
             case Shape.LEVELS:
                 # --existing --ignore-existing: nothing is sent, so no file is read, and one that cannot
                 # be read does not make a level fail each time it is tried (decision 0003).
+                delete = ["--delete"] if self._levels_delete else []
                 options = ["-d", "--existing", "--ignore-existing", *delete]
                 return self._list_run(shape, options, batch.levels, suffix=b"/")
             case _:
@@ -126,32 +135,53 @@ class Commands:
         """Return the full sync; only the very first one may create the target."""
         options = ["-r", *(["--delete"] if self.full_sync_deletes else [])]
         target = self.creating_target() if may_create else self.target()
-        arguments = [*self._options(), *options, *self._progress(), "--", "./", target]
-        return Run(Shape.FULL, arguments, b"", frozenset({b""}))
+        arguments = [*self._options(self._unreadable_rules()), *options]
+        return Run(
+            Shape.FULL, [*arguments, *self._progress(), "--", "./", target], b"", frozenset({b""})
+        )
+
+    @property
+    def _levels_delete(self) -> bool:
+        # With `running`, only what was seen to go is deleted: `gone_runs` do that.
+        return self._sync.delete is Delete.ALWAYS
 
     @property
     def levels_remove_leftovers(self) -> bool:
         """Whether a level removes the temporary file of a broken-off run: it must delete, unfiltered."""
-        return self.batches_delete and not self._filters.rsync_arguments()
+        return self._levels_delete and not self._filters.rsync_arguments()
+
+    def gone_runs(self, gone: Iterable[bytes]) -> Iterator[Run]:
+        """Yield the runs that delete the paths of `gone`, and nothing else, for `delete: running`.
+
+        What the sync's filters protect stays: their rules go before, and the first that matches decides.
+        """
+        if self._sync.delete is not Delete.RUNNING:
+            return
+        for some in _chunks(gone):
+            rules = []
+            for path in some:
+                rules += [f"--filter=R /{_pattern(path)}", f"--filter=R /{_pattern(path, below=True)}"]
+            yield self._risk_run(Shape.GONE, some, self._options(after=[*rules, "--filter=P *"]))
 
     def leftover_runs(self, paths: Iterable[bytes]) -> Iterator[Run]:
         """Yield the runs that remove the temporary files of `paths`, and delete nothing else.
 
         The first rules that match decide: the temporary names are at risk, everything else is protected.
         """
-        listed = sorted(paths)
-        for start in range(0, len(listed), LEFTOVERS_PER_RUN):
-            some = listed[start : start + LEFTOVERS_PER_RUN]
+        for some in _chunks(paths):
             rules = [f"--filter=R {os.fsdecode(_temporary_pattern(path))}" for path in some]
-            options = [*rules, "--filter=P *", "-d", "--existing", "--ignore-existing", "--delete"]
-            arguments = [*self._options(rules=options), *self._list_options()]
-            levels = {path.rpartition(b"/")[0] for path in some}
-            yield Run(
-                Shape.LEFTOVERS,
-                [*arguments, "--info=stats2", "--", "./", self.target()],
-                _list(sorted(levels), b"/"),
-                frozenset(some),
-            )
+            yield self._risk_run(Shape.LEFTOVERS, some, self._options([*rules, "--filter=P *"]))
+
+    def _risk_run(self, shape: Shape, paths: Sequence[bytes], options: Sequence[str]) -> Run:
+        """Return the run that deletes, in the directories of `paths`, what the rules put at risk."""
+        levels = {path.rpartition(b"/")[0] for path in paths}
+        arguments = [*options, "-d", "--existing", "--ignore-existing", "--delete", *self._list_options()]
+        return Run(
+            shape,
+            [*arguments, "--info=stats2", "--", "./", self.target()],
+            _list(sorted(levels), b"/"),
+            frozenset(paths),
+        )
 
     def counting_run(self) -> Run:
         """Return a full sync that changes nothing and counts what it would delete."""
@@ -170,7 +200,7 @@ class Commands:
 
     @property
     def batches_delete(self) -> bool:
-        """Whether a batch deletes on the target at all."""
+        """Whether a batch deletes what was seen to go."""
         return self._sync.delete in (Delete.ALWAYS, Delete.RUNNING)
 
     @property
@@ -200,7 +230,8 @@ class Commands:
             return None
         recurses = shape in (Shape.EXACT_SUBTREES, Shape.SUBTREES)
         progress = self._progress() if recurses else ["--info=stats2"]
-        arguments = [*self._options(), *options, *self._list_options(), *progress]
+        rules = self._unreadable_rules() if shape is Shape.SUBTREES else []
+        arguments = [*self._options(rules), *options, *self._list_options(), *progress]
         return Run(
             shape, [*arguments, "--", "./", self.target()], _list(listed, suffix), frozenset(listed)
         )
@@ -213,8 +244,15 @@ class Commands:
     def _progress(self) -> list[str]:
         return ["--info=stats2,progress2"]
 
-    def _options(self, *, window: bool = True, rules: Sequence[str] = ()) -> list[str]:
-        """Return what every command of this sync begins with; `rules` go before the sync's own filters."""
+    def _unreadable_rules(self) -> list[str]:
+        # Beyond a command line's worth there is no point: then everything is tried, and fails, together.
+        paths = sorted(self.unreadable) if len(self.unreadable) <= RULES_PER_RUN else []
+        return [f"--exclude=/{_pattern(path)}" for path in paths if path]
+
+    def _options(
+        self, before: Sequence[str] = (), after: Sequence[str] = (), *, window: bool = True
+    ) -> list[str]:
+        """Return what every command begins with; `before` and `after` are rules around the sync's own."""
         rsync = self._sync.rsync
         # --no-human-readable: figures that can be parsed, whatever the build's default is.
         options = [rsync.binary, *rsync.flags, "--no-human-readable"]
@@ -230,12 +268,26 @@ class Commands:
             options.append(f"--contimeout={_DAEMON_CONNECT_TIMEOUT}")
         if self._sync.target.kind is TargetKind.SSH:
             options += ["-e", ssh_command(self._sync.ssh)]
-        return [*options, *rules, *self._filters.rsync_arguments(), *rsync.extra]
+        return [*options, *before, *self._filters.rsync_arguments(), *after, *rsync.extra]
 
 
 def _list(paths: Iterable[bytes], suffix: bytes = b"") -> bytes:
     """Return a --from0 list. Without `./`, rsync drops names that begin with `#` or `;`, in silence."""
     return b"".join(b"./" + path + (suffix if path else b"") + b"\0" for path in paths)
+
+
+def _chunks(paths: Iterable[bytes]) -> Iterator[list[bytes]]:
+    listed = sorted(paths)
+    for start in range(0, len(listed), RULES_PER_RUN):
+        yield listed[start : start + RULES_PER_RUN]
+
+
+def _pattern(path: bytes, *, below: bool = False) -> str:
+    """Return the pattern of exactly this path; with `below`, of it as a directory and all that it holds."""
+    # Without a wildcard rsync compares the pattern as it stands, backslashes too.
+    has_wildcards = below or re.search(rb"[*?\[]", path) is not None
+    pattern = _escaped(path) if has_wildcards else path
+    return os.fsdecode(pattern + (b"/***" if below else b""))
 
 
 def _temporary_pattern(path: bytes) -> bytes:

@@ -242,7 +242,12 @@ def start_function(loop: Loop, function: Callable[[], bytes], on_exit: OnExit) -
     """
     output_read, output_write = os.pipe2(os.O_CLOEXEC)
     errors_read, errors_write = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    try:
+        pid = os.fork()
+    except OSError:
+        for descriptor in (output_read, output_write, errors_read, errors_write):
+            os.close(descriptor)
+        raise
     if pid == 0:
         _run_function(function, output_write, errors_write)
     os.close(output_write)

@@ -131,10 +131,12 @@ class RsyncMirror:
         file_system, inode = result.output.split()
         return Identity(int(file_system), int(inode))
 
-    def would_delete(self) -> Steps[int]:
-        """Return how many entries a full sync would delete now; 0 where the target is missing."""
-        result = yield self._start(self.commands.counting_run())
-        return statistics(result.output).deleted
+    def would_delete(self) -> Steps[int | Verdict]:
+        """Return how many entries a full sync would delete now; a verdict if that cannot be known."""
+        report = yield from self._one_run(self.commands.counting_run)
+        if report.verdict.outcome is Outcome.TARGET_MISSING:
+            return 0
+        return report.done.deleted if report.verdict.outcome is Outcome.OK else report.verdict
 
     def find_traits(self, sample: Sample | None) -> Steps[Report]:
         """Find out by trying what both ends can do; the report tells whether the target can be used.
@@ -148,7 +150,8 @@ class RsyncMirror:
         if not self._is_confine_probed:
             result = yield self._start(self.commands.confine_probe(), in_source=False)
             self.commands.traits = replace(self.commands.traits, confines=result.code == 0)
-            self._is_confine_probed = True
+            # 1 is the answer of an rsync that does not know it; anything else is no answer.
+            self._is_confine_probed = result.code in (0, 1)
         if self.commands.traits.nanoseconds is not None or sample is None:
             return _nothing_done()
         report = yield from self._send_sample(sample.path)
@@ -162,6 +165,9 @@ class RsyncMirror:
     def full_sync(self, *, may_create: bool, sample: Sample | None) -> Steps[Report]:
         """Make the whole target equal; `may_create` only for the very first one."""
         report = yield from self._one_run(lambda: self.commands.full_run(may_create=may_create))
+        self.commands.owes_deletions = (
+            report.verdict.outcome is Outcome.PARTIAL and self.commands.full_sync_deletes
+        )
         if not report.is_whole:
             # Of a batch that broke off before: where nothing is deleted, a full sync leaves them there.
             yield from self._remove_leftovers()
@@ -180,6 +186,7 @@ class RsyncMirror:
                 continue
             sample = self._sample_of(run)
             report = yield from self._one_run(partial(self._batch_run, marks, shape))
+            self._note_deletions(shape, run, report)
             _add(total, report)
             if report.is_whole:
                 return _whole_failure(total, marks)
@@ -188,7 +195,21 @@ class RsyncMirror:
                 if self.commands.traits.nanoseconds:
                     # Until now times of the same second were taken for equal.
                     total.again[b""] = Mark(Depth.SUBTREE, exact=False)
+        for run in self.commands.gone_runs(self._gone(marks)):
+            report = yield from self._one_run(lambda run=run: run)  # type: ignore[misc]
+            _add(total, report)
+            if report.is_whole:
+                return _whole_failure(total, marks)
         return total
+
+    def _note_deletions(self, shape: Shape, run: Run, report: Report) -> None:
+        """What was read again is left out no more; a full sync's deletions are done with its repetition."""
+        if report.verdict.outcome is not Outcome.OK:
+            return
+        if shape in (Shape.EXACT_ENTRIES, Shape.EXACT_SUBTREES):
+            self.commands.unreadable -= run.paths
+        elif shape is Shape.SUBTREES and b"" in run.paths:
+            self.commands.owes_deletions = False
 
     # ------------------------------------------------------------------ one run
 
@@ -212,6 +233,10 @@ class RsyncMirror:
     def _batch_run(self, marks: Marks, shape: Shape) -> Run | None:
         with self._open_source() as source:
             return self.commands.batch_run(build(marks, source.kind, self._filters.hides), shape)
+
+    def _gone(self, marks: Marks) -> set[bytes]:
+        with self._open_source() as source:
+            return build(marks, source.kind, self._filters.hides).gone
 
     def _send_sample(self, sample: bytes) -> Steps[Report]:
         marks = {sample: Mark(Depth.ENTRY, exact=True)}
@@ -304,8 +329,7 @@ class RsyncMirror:
         )
         return replace(named, complete=named.complete and not result.errors_cut)
 
-    @staticmethod
-    def _failed_in_part(run: Run, named: Attribution) -> dict[bytes, Mark]:
+    def _failed_in_part(self, run: Run, named: Attribution) -> dict[bytes, Mark]:
         """Return what of a run with exit status 23 must be tried again.
 
         Its subtrees and levels in any case: where a directory could not be read, rsync has skipped all
@@ -317,6 +341,7 @@ class RsyncMirror:
             mark = Mark(Depth.SUBTREE, exact=not named.complete and run.shape is Shape.EXACT_SUBTREES)
             # But a directory that could not be read: nothing below it was compared at all.
             unsent = dict.fromkeys(named.unsent, Mark(Depth.SUBTREE, exact=True))
+            self.commands.unreadable |= named.unsent - run.paths
             return entries | dict.fromkeys(run.paths, mark) | unsent
         if run.shape is Shape.LEVELS:
             return {path: Mark(Depth.LEVEL, exact=False) for path in run.paths}
@@ -341,8 +366,8 @@ def _add(total: Report, report: Report) -> None:
     total.again.update(report.again)
     for path, mark in report.failed.items():
         total.failed[path] = total.failed[path].merged(mark) if path in total.failed else mark
-    # The last failure stands for the batch: a whole one ends it, so it is always the worst.
-    if report.verdict.outcome is not Outcome.OK:
+    # What vanished is the least of failures; a whole one ends the batch, so it comes last.
+    if total.verdict.outcome in (Outcome.OK, Outcome.VANISHED) or report.is_whole:
         total.verdict = report.verdict
 
 

@@ -56,7 +56,8 @@ class Batch:
 
     `exact_entries`: sent whatever size and time say. `entries`: attributes, sent if they differ.
     `exact_subtrees` and `subtrees`: the same with everything below them. `levels`: directories from which is
-    deleted what the source does not hold; the directory's own attributes are made equal too.
+    deleted what the source does not hold; the directory's own attributes are made equal too. `gone`: the
+    names that made levels of their directories, for a sync that deletes nothing else.
     """
 
     exact_entries: set[bytes] = field(default_factory=set)
@@ -64,6 +65,7 @@ class Batch:
     exact_subtrees: set[bytes] = field(default_factory=set)
     subtrees: set[bytes] = field(default_factory=set)
     levels: set[bytes] = field(default_factory=set)
+    gone: set[bytes] = field(default_factory=set)
 
     def __len__(self) -> int:
         return sum(map(len, self._lists()))
@@ -101,6 +103,7 @@ def _list_one(batch: Batch, path: bytes, mark: Mark, kind_of: LookUp, is_hidden:
     standing, kind, is_whole = _first_not_directory(path, kind_of)
     if kind is Kind.MISSING:
         batch.levels.add(_parent(standing))
+        batch.gone.add(standing)
     elif is_hidden(standing, kind is Kind.DIRECTORY):
         # The filter may hide only what stands there now (`name/` hides directories): whether what the
         # target holds under the name must go is rsync's to decide, with the same filter.
@@ -140,7 +143,7 @@ def _drop_covered(batch: Batch) -> None:
     if batch.exact_subtrees:
         covering = batch.exact_subtrees
         batch.exact_subtrees = {path for path in covering if not is_below(path, covering)}
-        for paths in (batch.exact_entries, batch.entries, batch.subtrees, batch.levels):
+        for paths in (batch.exact_entries, batch.entries, batch.subtrees, batch.levels, batch.gone):
             _drop_below(paths, batch.exact_subtrees)
     if batch.subtrees:
         covering = batch.subtrees

@@ -143,21 +143,25 @@ class Collator:
         """Return how often the marks in flight have failed before."""
         return self._flight_attempts
 
-    def full_sync_begins(self) -> None:
-        """Forget what a full sync finds by size, time and attributes: all but the exact marks.
+    def full_sync_begins(self, *, deletes: bool) -> None:
+        """Forget what a full sync finds by size, time and attributes; `deletes`: by deleting, too.
 
-        Those stay dirty until a batch after it: of a file with another content but the same size and time
-        only its event ever told, and the target may hold the old one.
+        Exact marks stay dirty until a batch after it: of a file with another content but the same size and
+        time only its event ever told, and the target may hold the old one.
         """
         assert not self.in_flight, "one at a time"
-        self.pending = _exact_ones(self.pending)
+        self.pending = _not_found(self.pending, deletes=deletes)
         if not self.pending:
             self._first_change_at = None
         if self.troubled is not None:
-            self.troubled.marks = _exact_ones(self.troubled.marks)
+            self.troubled.marks = _not_found(self.troubled.marks, deletes=deletes)
             if not self.troubled.marks:
                 self.troubled = None
 
 
-def _exact_ones(marks: Marks) -> dict[bytes, Mark]:
-    return {path: mark for path, mark in marks.items() if mark.exact}
+def _not_found(marks: Marks, *, deletes: bool) -> dict[bytes, Mark]:
+    return {
+        path: mark
+        for path, mark in marks.items()
+        if mark.exact or (mark.depth & Depth.LEVEL and not deletes)
+    }

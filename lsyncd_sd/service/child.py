@@ -72,6 +72,8 @@ class Child:
     successor: Sync | None = None
     # Of the process that died last: its session, in which its orphans are, and what follows.
     session: int = 0
+    # How long its orphans are waited for where everything stops: one may hang in the kernel.
+    sweep_until: float = 0.0
     respawn_at: float = 0.0
     give_up_reason: str = ""
     # What the parent exits with when all its children have failed: USAGE if starting again cannot help.

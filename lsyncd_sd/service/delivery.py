@@ -122,7 +122,9 @@ class Delivery:
         self._errands = Errands(sync, filters, self._gate, mirror, store, locks, journal, accepted)
         self._back_off = BackOff(random.Random())  # noqa: S311  (jitter, not a secret)
         self._is_settled = False
+        # Why a full sync is wanted; and why the one under way was: a new wish may come while it runs.
         self._full_sync_reason = ""
+        self._flight_reason = ""
         self._retry_at = 0.0
         self._flight_paths: list[bytes] = []
         self._timer: Timer | None = None
@@ -249,7 +251,8 @@ class Delivery:
 
     def _begin(self) -> None:
         self._arm(None)
-        if self._full_sync_reason:
+        self._flight_reason, self._full_sync_reason = self._full_sync_reason, ""
+        if self._flight_reason:
             steps = self._errands.full_sync(self._full_sync_begins)
         else:
             steps = self._errands.batch(self._batch_begins)
@@ -259,9 +262,9 @@ class Delivery:
     def _full_sync_begins(self) -> None:
         self.hold = None
         if self._back_off.failures == 0:
-            self.set_state(State.FULL_SYNC, self._full_sync_reason)
+            self.set_state(State.FULL_SYNC, self._flight_reason)
         # Whatever was seen until here is on disk now, where the full sync will find (nearly) all of it.
-        self._collator.full_sync_begins()
+        self._collator.full_sync_begins(deletes=self._errands.full_sync_deletes)
 
     def _batch_begins(self) -> Marks:
         self.hold = None
@@ -275,19 +278,23 @@ class Delivery:
 
     def _done(self, report: Report) -> None:
         self._task = None
-        was_full_sync = bool(self._full_sync_reason)
+        was_full_sync = bool(self._flight_reason)
         self.figures.full_sync_percent = None
         if report.is_whole:
+            self._want_again()
             self._failed_as_a_whole(report)
         else:
             self._succeeded(report, was_full_sync)
         self._after_task()
 
+    def _want_again(self) -> None:
+        """A full sync that did not come to its end is still wanted."""
+        self._full_sync_reason = self._full_sync_reason or self._flight_reason
+
     def _succeeded(self, report: Report, was_full_sync: bool) -> None:
         now = self._loop.now()
         self._back_off.reset()
         self._retry_at = 0.0
-        self._full_sync_reason = ""
         again = (Change(path, mark.depth, mark.exact) for path, mark in report.again.items())
         self._collator.add(again, now)
         if report.failed:
@@ -317,12 +324,14 @@ class Delivery:
         self._task = None
         self.figures.full_sync_percent = None
         self._collator.failed({}, self._loop.now())
+        self._want_again()
         if isinstance(error, HeldError):
             self._held(error.hold)
         elif isinstance(error, TroubleError):
             self._trouble(error.verdict)
         elif isinstance(error, HostBusyError):
             self._retry_at = self._loop.now() + HOST_BUSY_SECONDS
+            self.set_state(State.STARTING, "waits for other full syncs to the same host")
         else:
             self._gate.identity = None
             if self._on_stopped is None:
@@ -359,10 +368,10 @@ class Delivery:
     # ------------------------------------------------------------------ figures
 
     def _progress(self, percent: int) -> None:
-        if self._full_sync_reason and percent != self.figures.full_sync_percent:
+        if self._flight_reason and percent != self.figures.full_sync_percent:
             self.figures.full_sync_percent = percent
             # After an outage the old state is shown until the target answers: now it did.
-            self.set_state(State.FULL_SYNC, self._full_sync_reason)
+            self.set_state(State.FULL_SYNC, self._flight_reason)
             self._callbacks.on_progress()
 
     def _count(self, report: Report, was_full_sync: bool) -> None:

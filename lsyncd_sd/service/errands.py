@@ -11,7 +11,7 @@ from lsyncd_sd.config.model import Sync, TargetKind
 from lsyncd_sd.mirror.outcome import Outcome, Verdict
 from lsyncd_sd.mirror.rsync import Report, RsyncMirror
 from lsyncd_sd.mirror.steps import Steps
-from lsyncd_sd.plan.batch import Marks
+from lsyncd_sd.plan.batch import Marks, Sample
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity, check_first_run, check_source, check_target
 from lsyncd_sd.service.journal import Journal
@@ -62,10 +62,14 @@ class SourceGate:
             source = Source(self._path)
         except OSError as error:
             raise SourceLostError(str(error)) from None
-        if source.identity() != self.identity:
+        try:
+            if source.identity() == self.identity:
+                return source
+        except OSError as error:
             source.close()
-            raise SourceLostError("another directory stands in its place")
-        return source
+            raise SourceLostError(str(error)) from None
+        source.close()
+        raise SourceLostError("another directory stands in its place")
 
 
 class Errands:
@@ -93,12 +97,18 @@ class Errands:
         self._locks = locks
         self._journal = journal
         self._accepted = accepted
+        self._first_run_hold: Hold | None = None
         self._record = store.load()
         mirror.commands.traits = replace(
             mirror.commands.traits,
             nanoseconds=self._record.nanoseconds,
             secluded=self._record.secluded,
         )
+
+    @property
+    def full_sync_deletes(self) -> bool:
+        """Whether a full sync deletes on the target at all."""
+        return self._mirror.commands.full_sync_deletes
 
     def full_sync(self, on_begin: Callable[[], None]) -> Steps[Report]:
         """Make the whole target equal; `on_begin` is called when the guards are passed.
@@ -124,22 +134,28 @@ class Errands:
         """Remember whether the source holds anything: an empty one after a restart is suspicious then."""
         try:
             with self._gate.open() as source:
-                had_entries = not source.is_empty()
+                had_entries = not source.is_empty(self._filters.excludes)
         except (SourceLostError, OSError):
             return
         memory = replace(self._record.memory, source_had_entries=had_entries)
         self._remember(replace(self._record, memory=memory))
 
+    def _look_at_source(self) -> tuple[Identity, bool, Sample | None]:
+        """Return its identity, whether it is empty, and a sample. Raises SourceLostError."""
+        try:
+            with self._gate.open() as source:
+                is_empty = source.is_empty(self._filters.excludes)
+                return source.identity(), is_empty, source.find_sample(self._filters.excludes)
+        except OSError as error:
+            raise SourceLostError(str(error)) from None
+
     def _full_sync(self, on_begin: Callable[[], None]) -> Steps[Report]:
-        with self._gate.open() as source:
-            identity, is_empty = source.identity(), source.is_empty()
-            sample = source.find_sample(self._filters.excludes)
-        deletes = self._mirror.commands.full_sync_deletes
+        identity, is_empty, sample = self._look_at_source()
+        deletes = self.full_sync_deletes
         self._check(check_source(self._record.memory, identity, is_empty, deletes))
         yield from self._check_target()
         if is_empty and deletes and self._record.memory.source is None:
-            count = yield from self._mirror.would_delete()
-            self._check(check_first_run(identity, count))
+            yield from self._check_first_run(identity)
         on_begin()
         probed = yield from self._mirror.find_traits(sample)
         if probed.is_whole:
@@ -151,6 +167,15 @@ class Errands:
         if not report.is_whole:
             yield from self._remember_roots(identity, is_empty)
         return report
+
+    def _check_first_run(self, identity: Identity) -> Steps[None]:
+        """Count once what the first full sync of an empty source would delete; it stays held by that."""
+        if self._first_run_hold is None:
+            count = yield from self._mirror.would_delete()
+            if isinstance(count, Verdict):
+                raise TroubleError(count)
+            self._first_run_hold = check_first_run(identity, count)
+        self._check(self._first_run_hold)
 
     def _check_target(self) -> Steps[None]:
         """Compare a local target's root with the one mirrored to before. Raises if it is not to be used."""
@@ -173,6 +198,9 @@ class Errands:
         target: Identity | None = None
         if self._sync.target.kind is TargetKind.LOCAL:
             answer = yield from self._mirror.target_identity()
+            if answer is None:
+                # Whatever rsync said: the target was not made, and may be made by the next one.
+                return
             target = answer if isinstance(answer, Identity) else self._record.memory.target
         memory = replace(
             self._record.memory, source=source, source_had_entries=not is_empty, target=target

@@ -111,27 +111,40 @@ class Lifecycle:
             child.phase = Phase.STOPPED
 
     def _start(self, child: Child, now: float) -> None:
+        if child.lock < 0 and not self._take_lock(child, now):
+            return
         try:
-            if child.lock < 0:
-                child.lock = self._with.locks.take_target(child.sync.target, self._with.owner)
             if child.queue < 0:
                 child.queue = inotify.open_queue()
-        except LockBusyError:
-            child.deadline = now + LOOK_AGAIN_SECONDS
-            return
-        except LsyncdError as error:
-            if self._with.may_wait_for_lock():
-                # It may be one of our own that holds the lock until it has stopped.
-                child.deadline = now + LOOK_AGAIN_SECONDS
-            else:
-                child.failure = error.exit_status
-                self._fail(child, f"{error.message}; {error.hint}")
-            return
         except OSError as error:
-            hint = "sysctl fs.inotify.max_user_instances may be too small for so many syncs"
+            hint = (
+                "sysctl fs.inotify.max_user_instances, or LimitNOFILE= of the unit, may be too small for "
+                "so many syncs"
+            )
             self._fail(child, f"cannot open an inotify queue: {error.strerror}; {hint}")
             return
         self._fork(child, now)
+
+    def _take_lock(self, child: Child, now: float) -> bool:
+        """Take the lock of the target; return False if it has to be waited for, or cannot be had."""
+        try:
+            child.lock = self._with.locks.take_target(child.sync.target, self._with.owner)
+        except LockBusyError:
+            self._wait_for_lock(child, now)
+        except LsyncdError as error:
+            if self._with.may_wait_for_lock():
+                # It may be one of our own that holds the lock until it has stopped.
+                self._wait_for_lock(child, now)
+            else:
+                child.failure = error.exit_status
+                self._fail(child, f"{error.message}; {error.hint}")
+        except OSError as error:
+            self._fail(child, f"cannot use the lock of its target: {error}")
+        return child.lock >= 0
+
+    def _wait_for_lock(self, child: Child, now: float) -> None:
+        child.deadline = now + LOOK_AGAIN_SECONDS
+        child.show(State.STARTING, time.time(), "waits for the lock of its target")
 
     def _fork(self, child: Child, now: float) -> None:
         assignment = worker.Assignment(
@@ -165,7 +178,7 @@ class Lifecycle:
         pid, child.pid = child.pid, 0
         child.is_ready = True
         child.phase, child.deadline = Phase.SWEEPING, now
-        child.session = pid
+        child.session, child.sweep_until = pid, now + KILL_SECONDS
         if child.is_unwanted:
             return
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit status {code}"
@@ -183,7 +196,7 @@ class Lifecycle:
 
     def _sweep(self, child: Child, now: float) -> None:
         """End what a dead child left behind; only then may another one be started."""
-        if not end_session(child.session):
+        if not end_session(child.session) and not (self.is_stopping and now > child.sweep_until):
             child.deadline = now + LOOK_AGAIN_SECONDS
             return
         if child.is_unwanted:

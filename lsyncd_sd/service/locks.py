@@ -34,7 +34,8 @@ class Locks:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+        # For nobody else: whoever can open a lock file can take its lock.
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def take_target(self, target: Target, owner: str) -> int:
         """Return a descriptor that holds the lock of `target` until it is closed.
@@ -67,7 +68,7 @@ class Locks:
         return None
 
     def _open(self, name: str) -> int:
-        return os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
     def _refuse_overlap(self, target: Target) -> None:
         for path in sorted(self._directory.glob("target-*")):

@@ -17,6 +17,7 @@ from lsyncd_sd.loop import Loop, Timer
 from lsyncd_sd.mirror.process import die_with_parent
 from lsyncd_sd.plan.change import Change, Depth
 from lsyncd_sd.plan.filters import Filter
+from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.printable import printable, visible
 from lsyncd_sd.service.delivery import Callbacks, Delivery
 from lsyncd_sd.service.journal import Event, Journal
@@ -25,11 +26,7 @@ from lsyncd_sd.service.notify import Notifier
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State, SyncStatus
 from lsyncd_sd.watch.source import Source
-from lsyncd_sd.watch.watcher import Watcher
-
-# Directories walked before the loop looks at signals, events and the watchdog again: some tens of
-# milliseconds where the tree is in the page cache.
-WALK_STEP = 1000
+from lsyncd_sd.watch.watcher import WALK_STEP, Watcher
 
 # How often a missing source is looked for.
 SOURCE_POLL_SECONDS = 2.0
@@ -40,7 +37,7 @@ OVERFLOW_PAUSE_SECONDS = 1.0
 # How often what could not be watched is mirrored by looking. A guess: seldom enough for a large tree.
 UNWATCHED_RESCAN_SECONDS = 600.0
 
-# How long a running transfer may go on after SIGTERM; the parent waits longer (supervisor.STOP_SECONDS).
+# How long a running transfer may go on after SIGTERM; the parent waits longer (lifecycle.STOP_SECONDS).
 STOP_GRACE_SECONDS = 10.0
 
 # Statuses are sent at most so often, except for a new state.
@@ -106,6 +103,8 @@ class Worker:
         self._is_report_due = False
         self._is_stopping = False
         self._is_watching = False
+        # Which directory the watches are on.
+        self._watched: Identity | None = None
         self._is_read_scheduled = False
         self._walk_timer: Timer | None = None
         self._told_unwatched: set[bytes] = set()
@@ -129,7 +128,23 @@ class Worker:
     def _ping(self) -> None:
         self._notifier.ping()
         self._journal.report_repeats()
+        self._check_source()
         self._loop.call_later(self._assignment.ping_interval, self._ping)
+
+    def _check_source(self) -> None:
+        """See whether the path still leads to the directory that is watched.
+
+        No event tells of a mount on top of it, nor of a symlink above it that leads elsewhere now.
+        """
+        if not self._is_watching or self._is_stopping:
+            return
+        try:
+            with Source(os.fsencode(self._sync.source)) as source:
+                is_the_same = source.identity() == self._watched
+        except OSError:
+            is_the_same = False
+        if not is_the_same:
+            self._source_is_gone()
 
     def _stop(self) -> None:
         if self._is_stopping:
@@ -150,7 +165,8 @@ class Worker:
         if self._is_stopping:
             return
         try:
-            with Source(os.fsencode(self._sync.source)):
+            with Source(os.fsencode(self._sync.source)) as source:
+                self._watched = source.identity()
                 self._watcher.restart()
         except OSError as error:
             self._cannot_watch(error)
@@ -181,13 +197,10 @@ class Worker:
             self._walk_timer = self._loop.call_later(0, self._walk)
             return
         self._tell_unwatched()
-        try:
-            with Source(os.fsencode(self._sync.source)) as source:
-                identity = source.identity()
-        except OSError:
-            self._source_is_gone()
+        self._check_source()
+        if not self._is_watching or self._watched is None:
             return
-        self._delivery.source_ready(identity, self._full_sync_reason)
+        self._delivery.source_ready(self._watched, self._full_sync_reason)
         self._notifier.ready()
         self._schedule_read()
 
@@ -264,6 +277,7 @@ class Worker:
         if not paths:
             return
         total = sum(number == errno.ENOSPC for number in self._watcher.unwatched.values())
+        total += self._watcher.unwatched_uncounted
         hint = _watch_limit_hint(self._watcher.directories + total)
         self._delivery.blind_spot = f"{total} directories and what is below them are not watched: {hint}"
         self._journal.error(
@@ -275,7 +289,8 @@ class Worker:
         )
 
     def _rescan_unwatched(self) -> None:
-        changes = [Change(path, Depth.SUBTREE, False) for path in self._watcher.unwatched]
+        paths = [b""] if self._watcher.unwatched_uncounted else list(self._watcher.unwatched)
+        changes = [Change(path, Depth.SUBTREE, False) for path in paths]
         if changes and not self._is_stopping:
             self._delivery.add(changes, is_settled=self._watcher.settled)
         self._loop.call_later(UNWATCHED_RESCAN_SECONDS, self._rescan_unwatched)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import stat
@@ -46,10 +47,19 @@ class Source:
         """Return which directory this is: file system and inode."""
         return identity_of(self.descriptor)
 
-    def is_empty(self) -> bool:
-        """Tell whether the root holds no entry at all."""
+    def is_empty(self, is_excluded: Callable[[bytes, bool], bool]) -> bool:
+        """Tell whether the root holds nothing to mirror.
+
+        `lost+found` alone is what a new file system looks like, and what is excluded does not count.
+        Raises OSError.
+        """
         with os.scandir(self.descriptor) as entries:
-            return next(entries, None) is None
+            for entry in entries:
+                name = os.fsencode(entry.name)
+                is_directory = entry.is_dir(follow_symlinks=False)
+                if not is_excluded(name, is_directory) and not (is_directory and name == b"lost+found"):
+                    return False
+        return True
 
     def kind(self, path: bytes) -> Kind:
         """Return what stands at `path` (relative) without following a symlink in any component.
@@ -68,12 +78,12 @@ class Source:
 
     def find_sample(self, is_excluded: Callable[[bytes, bool], bool]) -> Sample | None:
         """Return a small regular file whose modification time has broken seconds, None if none is near."""
-        seen = 0
         pending = [b""]
-        while pending and seen < SAMPLE_SEARCH_ENTRIES:
+        left = SAMPLE_SEARCH_ENTRIES
+        while pending and left > 0:
             directory = pending.pop()
-            for name, status in self._entries(directory):
-                seen += 1
+            for name, status in itertools.islice(self._entries(directory), left):
+                left -= 1
                 path = directory + b"/" + name if directory else name
                 is_directory = stat.S_ISDIR(status.st_mode)
                 if is_excluded(path, is_directory):
@@ -110,20 +120,21 @@ class Source:
         except OSError:
             return
         try:
-            for name in os.listdir(descriptor):
-                try:
-                    status = os.lstat(name, dir_fd=descriptor)
-                except OSError:
-                    continue
-                yield os.fsencode(name), status
+            with os.scandir(descriptor) as entries:
+                for entry in entries:
+                    with contextlib.suppress(OSError):
+                        yield os.fsencode(entry.name), entry.stat(follow_symlinks=False)
         finally:
             os.close(descriptor)
 
     def _lstat(self, path: bytes) -> Kind:
         try:
             mode = os.lstat(path, dir_fd=self.descriptor).st_mode
-        except OSError:
+        except (FileNotFoundError, NotADirectoryError):
             return Kind.MISSING
+        except OSError:
+            # Not to be looked at is not gone: rsync will say what is the matter, and it is tried again.
+            return Kind.OTHER
         return Kind.DIRECTORY if stat.S_ISDIR(mode) else Kind.OTHER
 
 

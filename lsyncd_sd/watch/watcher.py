@@ -29,6 +29,14 @@ _ROUNDS_PER_READ = 32
 # A name came, went, or stands for something else now.
 _RENEWALS = inotify.IN_CREATE | inotify.IN_DELETE | inotify.IN_MOVED_FROM | inotify.IN_MOVED_TO
 
+# Directories visited before the caller gets its turn: some tens of milliseconds where the tree is in the
+# page cache.
+WALK_STEP = 1000
+
+# Directories that could not be watched are remembered one by one up to here; beyond, they are counted and
+# only a comparison of the whole tree helps. Each event of a directory looks through all of them.
+UNWATCHED_LIMIT = 1000
+
 IsExcluded = Callable[[bytes, bool], bool]
 
 
@@ -43,6 +51,7 @@ class Watcher:
     """The watches of one source on one inotify queue; the queue belongs to the caller.
 
     `unwatched` maps each directory (relative path) that could not be watched to its error number.
+    `unwatched_uncounted` is how often there was no room for one more.
     `overflowed` and `root_lost` are facts for the caller to act on: `restart` answers the first.
     """
 
@@ -59,6 +68,7 @@ class Watcher:
         self._changes: list[Change] = []
         self._walking = False
         self.unwatched: dict[bytes, int] = {}
+        self.unwatched_uncounted = 0
         self.overflowed = False
         self.root_lost = False
 
@@ -89,6 +99,7 @@ class Watcher:
         self._provisional.clear()
         self._changes.clear()
         self.unwatched.clear()
+        self.unwatched_uncounted = 0
         self.overflowed = self.root_lost = False
         wd = inotify.add_watch(self._queue, self._root_path, inotify.ROOT_MASK)
         self._departed.discard(wd)
@@ -118,7 +129,9 @@ class Watcher:
             if self._walking:
                 break
             if self._to_visit:
-                self.walk(1000)
+                # A large tree that moved in is watched step by step, like the first walk.
+                if not self.walk(WALK_STEP):
+                    break
             elif not events:
                 if not self._provisional:
                     self._release_departed()
@@ -175,6 +188,12 @@ class Watcher:
             self._mark(path, Depth.ENTRY, exact=bool(event.mask & inotify.IN_CLOSE_WRITE))
             if is_directory:
                 self._retry_unwatched(path)
+
+    def _note_unwatched(self, path: bytes, error: OSError) -> None:
+        if path in self.unwatched or len(self.unwatched) < UNWATCHED_LIMIT:
+            self.unwatched[path] = error.errno or errno.EIO
+        else:
+            self.unwatched_uncounted += 1
 
     def _retry_unwatched(self, path: bytes) -> None:
         """The attributes of a directory changed: it, or what is below it, may be readable now."""
@@ -276,7 +295,7 @@ class Watcher:
                 if self._walking or place not in self._provisional:
                     self._provisional.add(place)
             else:
-                self.unwatched[path] = error.errno or errno.EIO
+                self._note_unwatched(path, error)
             return None
 
     def _list(self, node: Node) -> None:
@@ -295,7 +314,7 @@ class Watcher:
                 if node.parent is not None:
                     self._provisional.add(Place(node.parent, node.name))
             else:
-                self.unwatched[path] = error.errno or errno.EIO
+                self._note_unwatched(path, error)
 
     def _check_provisional(self) -> None:
         """The queue is empty: see whether each place in doubt holds what the table says (D3)."""
@@ -317,7 +336,7 @@ class Watcher:
             wd = inotify.add_watch(self._queue, self._absolute(path), inotify.DIRECTORY_MASK)
         except OSError as error:
             if error.errno not in _GONE_ERRORS:
-                self.unwatched[path] = error.errno or errno.EIO
+                self._note_unwatched(path, error)
             elif known is not None:
                 self._drop(known)
             return

@@ -182,7 +182,7 @@ class Rig:
         if self._steps is not None or not self._is_settled:
             return
         if self._is_full_sync_due:
-            self.collator.full_sync_begins()
+            self.collator.full_sync_begins(deletes=True)
             self._advance(self._mirror.full_sync(may_create=False, sample=None), None)
         elif (due := self.collator.due_at()) is not None and due <= self._now:
             self._advance(self._mirror.batch(self.collator.take(self._now)), None)

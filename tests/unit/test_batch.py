@@ -56,12 +56,12 @@ def lists(marks: dict[bytes, tuple[Depth, bool]]) -> dict[str, set[bytes]]:
         (b"d", (ENTRY | LEVEL, EXACT), {"exact_entries": {b"d"}, "levels": {b"d"}}),
         (b"d", (SUBTREE | LEVEL, EXACT), {"exact_subtrees": {b"d"}}),
         (b"file", (LEVEL, LOOSE), {"entries": {b"file"}}),
-        (b"gone", (LEVEL, LOOSE), {"levels": {b""}}),
+        (b"gone", (LEVEL, LOOSE), {"levels": {b""}, "gone": {b"gone"}}),
         # what is gone: the nearest directory that exists
-        (b"gone", (ENTRY, EXACT), {"levels": {b""}}),
-        (b"d/gone", (ENTRY, EXACT), {"levels": {b"d"}}),
-        (b"d/gone", (SUBTREE, EXACT), {"levels": {b"d"}}),
-        (b"d/gone/deep/down", (ENTRY, EXACT), {"levels": {b"d"}}),
+        (b"gone", (ENTRY, EXACT), {"levels": {b""}, "gone": {b"gone"}}),
+        (b"d/gone", (ENTRY, EXACT), {"levels": {b"d"}, "gone": {b"d/gone"}}),
+        (b"d/gone", (SUBTREE, EXACT), {"levels": {b"d"}, "gone": {b"d/gone"}}),
+        (b"d/gone/deep/down", (ENTRY, EXACT), {"levels": {b"d"}, "gone": {b"d/gone"}}),
         # a component that is no directory any more: only it, and exact
         (b"link/below", (ENTRY, LOOSE), {"exact_entries": {b"link"}}),
         (b"file/below/deep", (SUBTREE, LOOSE), {"exact_entries": {b"file"}}),
@@ -74,7 +74,7 @@ def lists(marks: dict[bytes, tuple[Depth, bool]]) -> dict[str, set[bytes]]:
         # what the filter hides: the target may hold another kind under the name
         (b"cache", (SUBTREE, EXACT), {"levels": {b""}}),
         (b"d/x.o", (ENTRY, EXACT), {"levels": {b"d"}}),
-        (b"d/gone.o", (ENTRY, EXACT), {"levels": {b"d"}}),
+        (b"d/gone.o", (ENTRY, EXACT), {"levels": {b"d"}, "gone": {b"d/gone.o"}}),
     ],
 )
 def test_one_mark(path: bytes, mark: tuple[Depth, bool], expected: dict[str, set[bytes]]) -> None:
@@ -102,7 +102,7 @@ def test_one_mark(path: bytes, mark: tuple[Depth, bool], expected: dict[str, set
                 b"d/e": (SUBTREE, EXACT),
                 b"d/gone": (ENTRY, EXACT),
             },
-            {"subtrees": {b"d"}, "exact_subtrees": {b"d/e"}},
+            {"subtrees": {b"d"}, "exact_subtrees": {b"d/e"}, "gone": {b"d/gone"}},
         ),
         (
             {b"d": (SUBTREE, LOOSE), b"d/e/f": (ENTRY, EXACT), b"d/e": (ENTRY, LOOSE)},
@@ -121,7 +121,7 @@ def test_one_mark(path: bytes, mark: tuple[Depth, bool], expected: dict[str, set
         # a subtree below a name that only begins alike is not covered
         (
             {b"d": (SUBTREE, EXACT), b"dd": (ENTRY, EXACT)},
-            {"exact_subtrees": {b"d"}, "levels": {b""}},
+            {"exact_subtrees": {b"d"}, "levels": {b""}, "gone": {b"dd"}},
         ),
         ({}, {}),
     ],

@@ -244,7 +244,7 @@ def test_neither_fresh_nor_troubled_marks_starve() -> None:
 def test_a_full_sync_finds_all_but_the_exact_marks() -> None:
     one = collator()
     one.add([*written(b"a"), *touched(b"b"), *appeared(b"d"), Change(b"l", LEVEL, False)], now=1)
-    one.full_sync_begins()
+    one.full_sync_begins(deletes=True)
     assert one.pending == {b"a": Mark(ENTRY, True), b"d": Mark(SUBTREE, True)}
     assert one.due_at() == 1 + DELAY
 
@@ -255,7 +255,7 @@ def test_a_full_sync_may_leave_nothing_to_do() -> None:
     one.take(now=10)
     one.failed_in_part({b"b": Mark(ENTRY, False)}, now=11, retry_after=1)
     one.add(touched(b"c"), now=12)
-    one.full_sync_begins()
+    one.full_sync_begins(deletes=True)
     assert len(one) == 0
     assert one.due_at() is None
 
@@ -265,5 +265,12 @@ def test_a_full_sync_keeps_exact_troubled_marks() -> None:
     one.add(written(b"a"), now=1)
     one.take(now=10)
     one.failed_in_part({b"a": Mark(ENTRY, True), b"b": Mark(LEVEL, False)}, now=11, retry_after=1)
-    one.full_sync_begins()
+    one.full_sync_begins(deletes=True)
     assert one.take(now=12) == {b"a": Mark(ENTRY, True)}
+
+
+def test_a_full_sync_that_deletes_nothing_leaves_the_levels_to_do() -> None:
+    one = collator()
+    one.add([Change(b"d", Depth.LEVEL, False), Change(b"a", ENTRY, False)], now=0)
+    one.full_sync_begins(deletes=False)
+    assert one.pending == {b"d": Mark(Depth.LEVEL, False)}

@@ -15,7 +15,7 @@ from helpers.syncs import PLAIN_RSYNC, PLAIN_SSH, local_target, make_sync
 from lsyncd_sd.config.model import Delete, Target, TargetKind
 from lsyncd_sd.config.target import parse_target
 from lsyncd_sd.mirror.command import (
-    LEFTOVERS_PER_RUN,
+    RULES_PER_RUN,
     Commands,
     Run,
     Shape,
@@ -93,7 +93,7 @@ def test_exact_subtrees(delete: Delete) -> None:
 @pytest.mark.parametrize("delete", Delete)
 def test_subtrees(delete: Delete) -> None:
     run = run_of(Shape.SUBTREES, commands(delete=delete))
-    deletes = ["--delete"] if delete in WITH_DELETE else []
+    deletes = ["--delete"] if delete is Delete.ALWAYS else []
     assert run.arguments == [*COMMON, "-r", *deletes, *LIST, PROGRESS, *END]
     assert run.stdin == b"./tree\0"
 
@@ -101,7 +101,7 @@ def test_subtrees(delete: Delete) -> None:
 @pytest.mark.parametrize("delete", Delete)
 def test_levels(delete: Delete) -> None:
     run = run_of(Shape.LEVELS, commands(delete=delete))
-    deletes = ["--delete"] if delete in WITH_DELETE else []
+    deletes = ["--delete"] if delete is Delete.ALWAYS else []
     assert run.arguments == [
         *COMMON,
         "-d",
@@ -368,9 +368,9 @@ def test_of_a_long_name_the_end_is_left_open() -> None:
 
 
 def test_many_leftovers_are_removed_in_several_runs() -> None:
-    paths = [b"%d/%04d" % (number % 3, number) for number in range(2 * LEFTOVERS_PER_RUN + 1)]
+    paths = [b"%d/%04d" % (number % 3, number) for number in range(2 * RULES_PER_RUN + 1)]
     runs = list(commands().leftover_runs(paths))
-    assert [len(run.paths) for run in runs] == [LEFTOVERS_PER_RUN, LEFTOVERS_PER_RUN, 1]
+    assert [len(run.paths) for run in runs] == [RULES_PER_RUN, RULES_PER_RUN, 1]
     assert set().union(*(run.paths for run in runs)) == set(paths)
     for run in runs:
         assert set(run.stdin.split(b"\0")) - {b""} == {b"./" + path[:2] for path in run.paths}
@@ -396,10 +396,54 @@ def test_a_real_rsync_removes_the_temporary_files_and_nothing_else(tmp_path: Pat
 
 def test_levels_remove_leftovers_where_they_delete_without_filters() -> None:
     assert commands().levels_remove_leftovers
-    assert commands(delete=Delete.RUNNING).levels_remove_leftovers
+    assert not commands(delete=Delete.RUNNING).levels_remove_leftovers
     assert not commands("*.tmp").levels_remove_leftovers
     assert not commands(delete=Delete.NEVER).levels_remove_leftovers
     assert not commands(delete=Delete.STARTUP).levels_remove_leftovers
+
+
+# ---- what is gone, and what cannot be read
+
+
+@pytest.mark.parametrize("delete", [Delete.ALWAYS, Delete.NEVER, Delete.STARTUP])
+def test_only_running_deletes_name_by_name(delete: Delete) -> None:
+    assert list(commands(delete=delete).gone_runs([b"a"])) == []
+
+
+def test_what_is_gone_goes_and_what_filters_protect_stays(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    for root in (source, target):
+        (root / "d").mkdir(parents=True)
+    (source / "d" / "here").touch()
+    for name in ("here", "only on the target", "a[b", "back\\slash", "a*", "ab"):
+        (target / "d" / name).touch()
+    (target / "d" / "tree" / "below").mkdir(parents=True)
+    (target / "d" / "tree" / "below" / "kept.tmp").touch()
+    (target / "d" / "tree" / "x").touch()
+    some = commands("*.tmp", target=local_target(str(target)), delete=Delete.RUNNING)
+    (run,) = some.gone_runs([b"d/a[b", b"d/back\\slash", b"d/a*", b"d/tree"])
+    subprocess.run(run.arguments, input=run.stdin, cwd=source, env=environment(), check=False)
+    assert sorted(os.listdir(target / "d")) == ["ab", "here", "only on the target", "tree"]
+    assert os.listdir(target / "d" / "tree") == ["below"]
+    assert os.listdir(target / "d" / "tree" / "below") == ["kept.tmp"]
+
+
+def test_what_cannot_be_read_is_left_out_of_recursive_runs_only() -> None:
+    some = commands()
+    some.unreadable = {b"d/locked", b"a[b"}
+    rules = ["--exclude=/a\\[b", "--exclude=/d/locked"]
+    for run in all_runs(some):
+        given = [word for word in run.arguments if word.startswith("--exclude")]
+        assert given == (rules if run.shape in {Shape.SUBTREES, Shape.FULL} else [])
+
+
+def test_a_full_sync_that_owes_deletions_gets_them_by_its_repetition() -> None:
+    some = commands(delete=Delete.STARTUP)
+    root = Batch(subtrees={b""})
+    assert "--delete" not in run_of(Shape.SUBTREES, some, root).arguments
+    some.owes_deletions = True
+    assert "--delete" in run_of(Shape.SUBTREES, some, root).arguments
+    assert "--delete" not in run_of(Shape.SUBTREES, some, Batch(subtrees={b"d"})).arguments
 
 
 # ---- the target

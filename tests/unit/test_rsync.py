@@ -400,7 +400,12 @@ def test_a_full_sync_removes_left_over_temporary_files(bench_that_deletes_nothin
 def test_what_a_full_sync_would_delete_is_counted(bench: Bench) -> None:
     assert bench.drive(bench.mirror.would_delete()) == 3
     assert bench.runs.seen == [("-r -n --delete", [])]
-    assert bench.drive(bench.mirror.would_delete(), ended(23, output=b"")) == 0
+
+
+@pytest.mark.parametrize("code", [12, 23])
+def test_a_count_that_failed_is_no_count(bench: Bench, code: int) -> None:
+    answer = bench.drive(bench.mirror.would_delete(), ended(code, output=b""))
+    assert isinstance(answer, Verdict)
 
 
 @pytest.mark.parametrize(
