@@ -42,7 +42,8 @@ class Fault:
 class Command:
     """What matters of one rsync command line; `paths` without `./` and the slash at the end.
 
-    `at_risk` matches what alone may be deleted, None stands for everything.
+    `filters` is what it leaves out. `at_risk` matches what alone may be deleted, None is everything;
+    `at_risk_first`: whatever the filters say.
     """
 
     paths: tuple[bytes, ...]
@@ -51,7 +52,9 @@ class Command:
     delete: bool
     existing: bool
     level: bool
+    filters: Filter
     at_risk: Filter | None
+    at_risk_first: bool
 
     @classmethod
     def parse(cls, arguments: list[str], stdin: bytes) -> Command:
@@ -77,7 +80,11 @@ class Command:
             delete="--delete" in options,
             existing="--existing" in options,
             level=level,
+            filters=Filter.from_excludes(
+                [option.removeprefix("--exclude=") for option in options if option.startswith("--exclude=")]
+            ),
             at_risk=_at_risk(options),
+            at_risk_first=_at_risk_first(options),
         )
 
 
@@ -88,6 +95,11 @@ def _at_risk(options: list[str]) -> Filter | None:
     assert rules.pop() == "P *"
     assert all(rule.startswith("R /") for rule in rules)
     return Filter.from_excludes([rule[2:] for rule in rules])
+
+
+def _at_risk_first(options: list[str]) -> bool:
+    rules = [option for option in options if option.startswith(("--filter=", "--exclude="))]
+    return bool(rules) and rules[0].startswith("--filter=")
 
 
 @dataclass(frozen=True)
@@ -101,9 +113,8 @@ class Answer:
 class ModelTarget:
     """A target held in memory, with what each run makes of it."""
 
-    def __init__(self, filters: Filter) -> None:
+    def __init__(self) -> None:
         self.entries: Snapshot = {b"": Entry("d", b"", 0, 0)}
-        self._filters = filters
         # What rsync itself changes in a directory gives it a new time; never one that the source has.
         self._clock = count(1)
 
@@ -111,10 +122,10 @@ class ModelTarget:
         self, command: Command, source: bytes, fault: Fault, remove: Callable[[bytes], None]
     ) -> Answer:
         """Do what the command does, `remove` takes away a path of the source that is to vanish."""
-        struck = self._struck(command, visible(snapshot(source), self._filters), fault)
+        struck = self._struck(command, visible(snapshot(source), command.filters), fault)
         if struck is not None and fault.trouble is Trouble.VANISHED:
             remove(struck)
-        held = visible(snapshot(source), self._filters)
+        held = visible(snapshot(source), command.filters)
         unreadable = struck if fault.trouble in (Trouble.UNREADABLE, Trouble.UNNAMED) else None
         actions = list(self._actions(command, held, unreadable))
         if fault.trouble is Trouble.DEAD:
@@ -213,7 +224,7 @@ class ModelTarget:
                     if self._is_directory(path) and held[path].kind == "d":
                         self._put(path, held[path], exact)
                 case "prune":
-                    self._prune(path, held, command.at_risk)
+                    self._prune(path, held, command)
 
     def _put(self, path: bytes, wanted: Entry, exact: bool) -> None:
         known = self.entries.get(path)
@@ -231,18 +242,16 @@ class ModelTarget:
         else:
             self.entries[path] = wanted._replace(content=known.content)
 
-    def _prune(self, directory: bytes, held: Snapshot, at_risk: Filter | None) -> None:
+    def _prune(self, directory: bytes, held: Snapshot, command: Command) -> None:
         if not self._is_directory(directory):
             return
         for path, entry in list(self.entries.items()):
             if not path or parent_of(path) != directory or path in held:
                 continue
             is_directory = entry.kind == "d"
-            if at_risk is not None:
-                doomed = at_risk.excludes(path, is_directory)
-            else:
-                doomed = not self._filters.hides(path, is_directory)
-            if doomed:
+            is_at_risk = command.at_risk is None or command.at_risk.excludes(path, is_directory)
+            is_hidden = not command.at_risk_first and command.filters.hides(path, is_directory)
+            if is_at_risk and not is_hidden:
                 self._remove(path)
 
     def _touch_up(self, actions: list[tuple[str, bytes, bool]], held: Snapshot) -> None:

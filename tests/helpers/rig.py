@@ -58,7 +58,7 @@ class Rig:
         self._delete = delete
         self._loop = Loop()
         self._target_path = os.fsdecode(playground.base + b"/target")
-        self.model = None if real_rsync else ModelTarget(self.filters)
+        self.model = None if real_rsync else ModelTarget()
         if real_rsync:
             os.mkdir(self._target_path)
         sync = make_sync(
@@ -218,10 +218,15 @@ class Rig:
         (arguments, stdin), self._command = self._command, None
         command = Command.parse(arguments, stdin)
         assert arguments[-1] == self._target_path + "/."
-        assert not command.delete or self._delete is Delete.ALWAYS or command.at_risk is not None
+        assert not command.delete or self._may_delete(command)
         if self.model is not None:
             return self.model.run(command, self.playground.source, fault, self._remove)
         return self._carry_out_really(arguments, stdin, fault)
+
+    def _may_delete(self, command: Command) -> bool:
+        if command.at_risk is not None or self._delete is Delete.ALWAYS:
+            return True
+        return self._delete is Delete.RUNNING and command.recursive and command.exact
 
     def _carry_out_really(self, arguments: list[str], stdin: bytes, fault: Fault) -> Answer:
         if fault.trouble is Trouble.DEAD:

@@ -100,7 +100,7 @@ def listed(pair: Pair, spots: list[Spot], shape: Shape) -> set[bytes]:
 
 
 def compare(pair: Pair, run: Run, filters: Filter) -> None:
-    model = ModelTarget(filters)
+    model = ModelTarget()
     model.entries = snapshot(pair.target.source)
     wanted = visible(snapshot(pair.source.source), filters)
     command = Command.parse(run.arguments, run.stdin)

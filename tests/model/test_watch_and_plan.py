@@ -78,7 +78,7 @@ STEPS = st.one_of(
     st.tuples(st.just("overflow")),
 )
 EXCLUDES = st.sampled_from([(), ("b",), ("a/",), ("/a/b",)])
-DELETE = st.sampled_from([Delete.ALWAYS, Delete.NEVER])
+DELETE = st.sampled_from([Delete.ALWAYS, Delete.ALWAYS, Delete.RUNNING, Delete.NEVER])
 
 
 @pytest.fixture(scope="module")
@@ -262,6 +262,27 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
         {},
     ),
 }
+
+
+@pytest.mark.parametrize("delete", [Delete.RUNNING, Delete.NEVER])
+@pytest.mark.parametrize("real_rsync", [False, True], ids=["model", "rsync"])
+def test_what_is_seen_to_go(folder: Path, real_rsync: bool, delete: Delete) -> None:
+    with TemporaryDirectory(dir=folder) as base:
+        playground = Playground(base.encode())
+        for operation in (*TWO_DIRECTORIES, ("write", b"a/c"), ("write", b"a/stays")):
+            playground.do(operation)
+        with Rig(playground, (), delete=delete, real_rsync=real_rsync) as rig:
+            rig.settle()
+            # gone while nobody looked, and gone before everybody's eyes
+            playground.do(("remove", b"a/stays"))
+            rig.overflow()
+            rig.settle()
+            for operation in (("remove", b"a/c"), ("rename", b"b", b"d")):
+                playground.do(operation)
+            rig.settle()
+            extra = set(rig.held_by_target()) - set(rig.expected())
+    seen_to_go = {b"a/c", b"b", b"b/b", b"b/b/f"}
+    assert extra == {b"a/stays"} | (set() if delete is Delete.RUNNING else seen_to_go)
 
 
 @pytest.mark.parametrize("real_rsync", [False, True], ids=["model", "rsync"])
