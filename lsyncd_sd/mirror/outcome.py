@@ -52,10 +52,11 @@ _BY_EXIT_STATUS: Mapping[int, Outcome] = {
 # file name can say it.
 _FULL = re.compile(rb": (?:No space left on device|Disk quota exceeded) \(\d+\)\r?$", re.MULTILINE)
 
-# `TARGET/.` cannot be made where TARGET is not: that mkdir is the only one that ends a run with 11. A file
-# in its place gives 3, and a daemon whose module's path is gone answers before the transfer begins.
+# `TARGET/.` cannot be made where TARGET is not: that mkdir is the only one that ends a run with 11. A dry
+# run, or one with nothing to send, does not try to make it and gives 3, as does a file in its place. A
+# daemon whose module's path is gone answers before the transfer begins.
 _ROOT_MISSING = re.compile(
-    rb'mkdir ".*" (?:\(in [^)]*\) )?failed: No such file or directory'
+    rb'(?:mkdir|change_dir#3) ".*" (?:\(in [^)]*\) )?failed: No such file or directory'
     rb'|cannot stat destination ".*": Not a directory'
     rb"|@ERROR: chdir failed",
     re.DOTALL,

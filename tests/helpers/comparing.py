@@ -75,16 +75,20 @@ def assert_mirrored(
     *,
     deadline: float = DEADLINE,
     is_ignored: IsIgnored | None = None,
+    is_quiet: Callable[[], bool] = lambda: True,
     describe: Callable[[], object] | None = None,
 ) -> None:
-    """Wait until the target is the source, then let rsync, run by hand with `options`, say so too."""
+    """Wait until the target is the source, then let rsync, run by hand with `options`, say so too.
+
+    `is_quiet` tells whether nothing is under way.
+    """
 
     def seen() -> str:
         lines = differences(source, target, is_ignored)
         return "\n".join([*lines[:SHOWN], str(describe() if describe else "")])
 
     wait_until(
-        lambda: source.exists() and target.exists() and not differences(source, target, is_ignored),
+        lambda: is_quiet() and target.exists() and not differences(source, target, is_ignored),
         f"{target} equals {source}",
         deadline,
         describe=seen,

@@ -53,7 +53,7 @@ OUTCOMES = [
 PATIENT = ("target-full", "held")
 
 # Enough for rsync to be at it when the test comes to kill it.
-BIG = os.urandom(3_000_000)
+BIG = os.urandom(2_000_000)
 SLOW = {"bwlimit": 1500, "whole_file": True}
 
 

@@ -159,6 +159,15 @@ MISSING = {
         b'rsync: [Receiver] mkdir "target" (in module) failed: No such file or directory (2)\n'
         + closing(11),
     ),
+    "a dry run": (
+        3,
+        b'rsync: [Receiver] change_dir#3 "/target" failed: No such file or directory (2)\n' + closing(3),
+    ),
+    "a dry run in a daemon's module": (
+        3,
+        b'rsync: [Receiver] change_dir#3 "target" (in module) failed: No such file or directory (2)\n'
+        + closing(3),
+    ),
     "a file": (
         3,
         b'rsync: [Receiver] ERROR: cannot stat destination "/target/.": Not a directory (20)\n' + closing(3),
@@ -314,3 +323,15 @@ def test_counting_failures_for_ever_ends_in_no_overflow() -> None:
     back_off = BackOff(seeded(0))
     back_off.failures = 10**6
     assert back_off.next(Patience(1, 60)) <= 75
+
+
+@pytest.mark.parametrize("options", [[], ["-n"]])
+def test_a_real_rsync_with_nothing_to_send_to_a_missing_target(tmp_path: Path, options: list[str]) -> None:
+    completed = subprocess.run(
+        ["rsync", *options, "-r", "--delete", "--", "./", f"{tmp_path}/missing/."],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert outcome(completed.returncode, completed.stderr) is Outcome.TARGET_MISSING
