@@ -400,7 +400,9 @@ def _filters(patterns: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("delete", [True, False, "startup", "running"])
 def test_delete_setting(some_pair: Pair, daemon: StartDaemon, delete: bool | str) -> None:
-    # in a directory of their own: while running, what changes in a directory makes that whole level true
+    # also beside what is deleted later: `running` deletes only what was seen to go
+    some_pair.target.mkdir(exist_ok=True)
+    (some_pair.target / "only here").write_text("old")
     (some_pair.target / "quiet" / "old directory" / "below").mkdir(parents=True)
     (some_pair.target / "quiet" / "old").write_text("old")
     (some_pair.source / "quiet").mkdir()
@@ -411,7 +413,9 @@ def test_delete_setting(some_pair: Pair, daemon: StartDaemon, delete: bool | str
     running.wait_for_state("home", "in-sync")
     old = {"old", "old directory"} if delete in (False, "running") else set()
     assert {path.name for path in (some_pair.target / "quiet").iterdir()} == old
-    assert {path.name for path in some_pair.target.iterdir()} == {"file", "directory", "quiet"}
+    only_here = {"only here"} if delete in (False, "running") else set()
+    names = {"file", "directory", "quiet"} | only_here
+    assert {path.name for path in some_pair.target.iterdir()} == names
 
     (some_pair.source / "file").unlink()
     shutil.rmtree(some_pair.source / "directory" / "below")
@@ -424,7 +428,7 @@ def test_delete_setting(some_pair: Pair, daemon: StartDaemon, delete: bool | str
         "the batch is over",
     )
     kept = {"file", "directory"} if delete in (False, "startup") else set()
-    assert {path.name for path in some_pair.target.iterdir()} == {"renamed", "quiet"} | kept
+    assert {path.name for path in some_pair.target.iterdir()} == {"renamed", "quiet"} | kept | only_here
     assert {path.name for path in (some_pair.target / "quiet").iterdir()} == old
     assert (some_pair.target / "directory" / "below" / "file").exists() is bool(kept)
 
