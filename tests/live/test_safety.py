@@ -254,18 +254,18 @@ def test_missing_target_is_not_made_again_after_a_restart(some_pair: Pair, daemo
     running.wait_until_mirrored("home", some_pair.source, some_pair.target)
 
 
-def test_missing_target_of_an_empty_source(pair: Pair, daemon: StartDaemon) -> None:
-    running = mirrored(pair, daemon)
-    empty(pair.source)
-    running.wait_until_mirrored("home", pair.source, pair.target)
+def test_missing_target_of_an_empty_source(some_pair: Pair, daemon: StartDaemon) -> None:
+    running = mirrored(some_pair, daemon)
+    empty(some_pair.source)
+    running.wait_until_mirrored("home", some_pair.source, some_pair.target)
     running.stop()
-    away = pair.target.parent / "away"
-    pair.target.rename(away)
+    away = some_pair.target.parent / "away"
+    some_pair.target.rename(away)
     running.start("home")
     running.wait_for_state("home", "target-missing")
-    assert not pair.target.exists()
-    away.rename(pair.target)
-    running.wait_until_mirrored("home", pair.source, pair.target)
+    assert not some_pair.target.exists()
+    away.rename(some_pair.target)
+    running.wait_until_mirrored("home", some_pair.source, some_pair.target)
 
 
 def test_target_replaced_by_another_directory_is_held(local: Pair, daemon: StartDaemon) -> None:
