@@ -34,4 +34,23 @@ if [ "$(id -u)" = 0 ]; then
     done
 fi
 
-exec "$venv/bin/python" -m pytest "$@"
+run() {
+    "$venv/bin/python" -m pytest "$@"
+}
+
+if [ $# -gt 0 ] && [ "$*" != --full ]; then
+    run "$@"
+    exit
+fi
+
+# All of them: the system tests mostly wait for their machines, so they run beside the others.
+log=$(mktemp)
+run "$@" tests/system > "$log" 2>&1 &
+system=$!
+trap 'kill "$system" 2> /dev/null || true; rm -f "$log"' EXIT
+status=0
+run "$@" -m "not alone" --ignore tests/system || status=$?
+wait "$system" || status=$?
+cat "$log"
+run "$@" -m alone || status=$?
+exit "$status"

@@ -382,6 +382,7 @@ def short_queues() -> Iterator[Callable[[], None]]:
     setting.write_text(before)
 
 
+@pytest.mark.alone
 def test_overflow(short_queues: Callable[[], None], local: Pair, daemon: StartDaemon) -> None:
     for number in range(20):
         (local.source / f"directory{number}").mkdir()
