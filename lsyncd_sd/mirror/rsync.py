@@ -32,7 +32,9 @@ _BATCH_SHAPES = (
     Shape.SUBTREES,
     Shape.LEVELS,
 )
-_ENTRY_SHAPES = frozenset({Shape.EXACT_ENTRIES, Shape.ENTRIES})
+# They write files into the directories of the listed paths: what was listed as a subtree, too, may have
+# become a file by the time it is sent.
+_LISTED_SHAPES = frozenset({Shape.EXACT_ENTRIES, Shape.ENTRIES, Shape.EXACT_SUBTREES, Shape.SUBTREES})
 _RECURSIVE_SHAPES = frozenset({Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.FULL})
 
 # After these the run did not come to its end, and a temporary file may be left behind on the target.
@@ -164,7 +166,7 @@ class RsyncMirror:
 
     def full_sync(self, *, may_create: bool, sample: Sample | None) -> Steps[Report]:
         """Make the whole target equal; `may_create` only for the very first one."""
-        report = yield from self._one_run(lambda: self.commands.full_run(may_create=may_create))
+        report = yield from self._one_run(lambda: self._full_run(may_create=may_create))
         self.commands.owes_deletions = (
             report.verdict.outcome is Outcome.PARTIAL and self.commands.full_sync_deletes
         )
@@ -230,8 +232,20 @@ class RsyncMirror:
             self._leftovers -= run.paths
         return _nothing_done()
 
+    def _full_run(self, *, may_create: bool) -> Run:
+        with self._open_source() as source:
+            self._forget_gone(source)
+        return self.commands.full_run(may_create=may_create)
+
+    def _forget_gone(self, source: OpenSource) -> None:
+        """What is gone could be read no better; but left out, it would be kept on the target."""
+        self.commands.unreadable = {
+            path for path in self.commands.unreadable if source.kind(path) is not Kind.MISSING
+        }
+
     def _batch_run(self, marks: Marks, shape: Shape) -> Run | None:
         with self._open_source() as source:
+            self._forget_gone(source)
             return self.commands.batch_run(build(marks, source.kind, self._filters.hides), shape)
 
     def _gone(self, marks: Marks) -> set[bytes]:
@@ -307,7 +321,7 @@ class RsyncMirror:
                 report.failed = self._failed_in_part(run, self._attribute(run, result))
             case _:
                 report.is_whole = True
-                if verdict.outcome in _BROKEN_OFF and run.shape in _ENTRY_SHAPES:
+                if verdict.outcome in _BROKEN_OFF and run.shape in _LISTED_SHAPES:
                     report.failed = self._broken_off(run)
         return report
 
@@ -315,7 +329,7 @@ class RsyncMirror:
         """A temporary file may be left on the target: see to it that it goes."""
         if self.commands.levels_remove_leftovers:
             return {parent: Mark(Depth.LEVEL, exact=False) for parent in _parents(run.paths)}
-        self._leftovers |= run.paths
+        self._leftovers |= run.paths - {b""}
         return {}
 
     def _attribute(self, run: Run, result: Result) -> Attribution:

@@ -18,7 +18,7 @@ from unittest import mock
 
 from helpers.modelrsync import TEMPORARY_SUFFIX, Answer, Command, Fault, ModelTarget, Trouble, visible
 from helpers.syncs import local_target, make_sync
-from helpers.trees import SECRET, Playground, Snapshot, join, snapshot
+from helpers.trees import SECRET, Playground, Snapshot, files, join, snapshot
 
 from lsyncd_sd.config.model import Delete
 from lsyncd_sd.loop import Loop
@@ -111,7 +111,7 @@ class Rig:
             return self._add_watch(queue, path, mask)
         finally:
             if self._meanwhile:
-                self.playground.do(self._meanwhile.pop())
+                self.do(self._meanwhile.pop())
 
     def _keep_command(
         self, _loop: Loop, arguments: list[str], _on_exit: object, *, stdin: bytes, directory: int
@@ -126,9 +126,20 @@ class Rig:
         """Carry out the step of this name; "do" is a list of operations on the source."""
         if name == "do":
             for operation in arguments[0]:
-                self.playground.do(operation)
+                self.do(operation)
         else:
             getattr(self, name)(*arguments)
+
+    def do(self, operation: Operation) -> None:
+        """Carry out an operation; one that nobody may have seen is told by a file's time.
+
+        As long as the source is walked, some of it is not watched: only the full sync finds what changes.
+        """
+        before = {} if self._is_walked else files(snapshot(self.playground.source))
+        self.playground.do(operation)
+        if not self._is_walked:
+            after = files(snapshot(self.playground.source))
+            self.playground.age(path for path, entry in after.items() if before.get(path) != entry)
 
     def walk(self, directories: int) -> None:
         """Go on with the walk of the source; begin it if it has not begun."""
@@ -172,7 +183,8 @@ class Rig:
         while events := self._read_events(self.queue):
             names |= {event.name for event in events}
         self._unread.clear()
-        self.playground.age(names)
+        known = files(snapshot(self.playground.source))
+        self.playground.age(path for path in known if not names.isdisjoint(path.split(b"/")))
         while self._read_events(self.queue):
             pass
 
@@ -242,7 +254,7 @@ class Rig:
         return Answer(done.returncode, done.stderr)
 
     def _remove(self, path: bytes) -> None:
-        self.playground.do(("remove", path))
+        self.do(("remove", path))
 
     def _advance(self, steps: Any, result: Result | None) -> None:
         self._steps = steps

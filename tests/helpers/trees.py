@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
@@ -57,6 +58,11 @@ def snapshot(root: bytes) -> Snapshot:
         if entry.kind == "d":
             pending += [join(path, name) for name in os.listdir(join(root, path) if path else root)]
     return entries
+
+
+def files(entries: Snapshot) -> Snapshot:
+    """Return the regular files of a snapshot."""
+    return {path: entry for path, entry in entries.items() if entry.kind == "f"}
 
 
 def look(path: bytes) -> Entry:
@@ -133,12 +139,11 @@ class Playground:
         names = NAMES if spot.new or not children else children
         return join(directory, names[spot.child % len(names)])
 
-    def age(self, names: set[bytes]) -> None:
-        """Give every file at or below these names a time that no file had before."""
-        for path, entry in snapshot(self.source).items():
-            if entry.kind == "f" and not names.isdisjoint(path.split(b"/")):
-                time = FILE_TIME + (1000 + next(self.contents)) * 1_000_000_000
-                os.utime(join(self.source, path), ns=(time, time))
+    def age(self, paths: Iterable[bytes]) -> None:
+        """Give each of these files a time that no file had before."""
+        for path in paths:
+            time = FILE_TIME + (1000 + next(self.contents)) * 1_000_000_000
+            os.utime(join(self.source, path), ns=(time, time))
 
     def _at(self, path: bytes) -> bytes:
         """Return the absolute path; raises OSError where a symlink leads to it."""

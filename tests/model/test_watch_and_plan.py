@@ -196,6 +196,20 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
         [do(("deep", b"a")), ("cycle", [Fault(Trouble.UNREADABLE, 1)], True)],
         {"delete": Delete.NEVER},
     ),
+    "what could not be read moves away": (
+        TWO_DIRECTORIES,
+        [
+            do(("rename", b"a", b"c")),
+            ("cycle", [Fault(Trouble.UNREADABLE, 1)], True),
+            do(("rename", b"c/b", b"b/c"), ("touch", b"b/b/f", 1)),
+        ],
+        {},
+    ),
+    "what was to be sent with all below it is a file when its run is killed": (
+        [],
+        [do(("deep", b"a")), ("cycle", [], False), do(("swap", b"a", "f")), ("run", Fault(Trouble.DEAD, 1))],
+        {},
+    ),
     "a run is killed and leaves half a file": (
         TWO_DIRECTORIES,
         [do(("write", b"a/b/f")), ("cycle", [Fault(Trouble.DEAD, 2)], True)],

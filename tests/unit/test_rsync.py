@@ -211,14 +211,22 @@ def test_percentages_of_recursive_runs_are_passed_on(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "outcome"),
-    [(12, Outcome.CONNECTION), (-9, Outcome.KILLED), (1, Outcome.FAIL), (25, Outcome.BRAKE)],
+    ("code", "outcome", "broke_off"),
+    [
+        (12, Outcome.CONNECTION, True),
+        (-9, Outcome.KILLED, True),
+        (1, Outcome.FAIL, False),
+        (25, Outcome.BRAKE, False),
+    ],
 )
-def test_a_run_that_fails_ends_the_batch(bench: Bench, code: int, outcome: Outcome) -> None:
+def test_a_run_that_fails_ends_the_batch(
+    bench: Bench, code: int, outcome: Outcome, broke_off: bool
+) -> None:
     report = bench.batch(ALL_SHAPES, ended(), ended(), ended(code))
     assert len(bench.runs.seen) == 3
     assert report.is_whole and report.verdict.outcome is outcome
-    assert report.failed == ALL_SHAPES
+    # the third is that of `new`, which may have become a file: a temporary one would lie beside it
+    assert report.failed == (ALL_SHAPES | {b"": LOOSE_LEVEL} if broke_off else ALL_SHAPES)
 
 
 def test_a_run_that_broke_off_leaves_levels_to_be_cleaned(bench: Bench) -> None:
@@ -293,6 +301,29 @@ def test_a_subtree_is_tried_again_and_its_unread_files_exactly(bench: Bench) -> 
 def test_an_unread_directory_is_tried_again_exactly(bench: Bench) -> None:
     errors = bench.unreadable("new", "[sender] opendir")
     assert bench.batch({b"new": EXACT_SUBTREE}, ended(23, errors)).failed == {b"new": EXACT_SUBTREE}
+
+
+def test_what_cannot_be_read_is_left_out_of_larger_runs(bench: Bench) -> None:
+    bench.batch({b"new": EXACT_SUBTREE}, ended(23, bench.unreadable("new/file")))
+    bench.batch({b"new": LOOSE_SUBTREE, b"d": EXACT_SUBTREE})
+    exact, loose = bench.runs.arguments
+    assert "--exclude=/new/file" not in exact and "--exclude=/new/file" in loose
+    # read at last
+    bench.batch({b"new/file": EXACT_ENTRY})
+    bench.batch({b"new": LOOSE_SUBTREE})
+    assert "--exclude=/new/file" not in bench.runs.arguments[0]
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_what_is_gone_is_not_kept_by_leaving_it_out(bench: Bench, full: bool) -> None:
+    bench.batch({b"new": EXACT_SUBTREE}, ended(23, bench.unreadable("new/file")))
+    (bench.source / "new" / "file").unlink()
+    if full:
+        bench.drive(bench.mirror.full_sync(may_create=False, sample=None))
+    else:
+        bench.batch({b"new": LOOSE_SUBTREE, b"new/file": EXACT_SUBTREE})
+    assert len(bench.runs.arguments) == 1
+    assert not [option for option in bench.runs.arguments[0] if option.startswith("--exclude")]
 
 
 def test_what_the_target_refused_is_an_entry(bench: Bench) -> None:
