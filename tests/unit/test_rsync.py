@@ -421,6 +421,17 @@ def test_a_full_sync_that_failed_in_part_tries_the_whole_again(bench: Bench) -> 
     assert report.failed == {b"": LOOSE_SUBTREE, b"d/file": EXACT_SUBTREE}
 
 
+def test_a_full_sync_that_did_not_delete_leaves_it_to_its_repetition(
+    source: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(source, loop, monkeypatch, delete=Delete.STARTUP)
+    result = ended(23, bench.unreadable("d", "[sender] opendir"))
+    report = bench.drive(bench.mirror.full_sync(may_create=False, sample=None), result)
+    for expected in ("-r --delete", "-r"):
+        bench.batch({b"": report.failed[b""]})
+        assert bench.runs.seen == [(expected, [b"./"])]
+
+
 def test_a_full_sync_removes_left_over_temporary_files(bench_that_deletes_nothing: Bench) -> None:
     bench = bench_that_deletes_nothing
     bench.batch({b"d/file": EXACT_ENTRY}, ended(-9))
