@@ -42,8 +42,7 @@ class Circumstances:
     """What all children of a parent share.
 
     `limit`: seconds after which a silent child hangs. `owner`: who takes the locks, for others to read.
-    `give_back`: closes, in a new child, what is the parent's or a sibling's. `may_wait_for_lock`: whether
-    a target's lock may be held by a child of our own that is about to stop.
+    `give_back`: closes, in a new child, what is the parent's or a sibling's.
     """
 
     journal: Journal
@@ -52,7 +51,6 @@ class Circumstances:
     limit: float
     state_directory: Path
     give_back: Callable[[Child], None]
-    may_wait_for_lock: Callable[[], bool]
 
 
 class Lifecycle:
@@ -130,21 +128,14 @@ class Lifecycle:
         try:
             child.lock = self._with.locks.take_target(child.sync.target, self._with.owner)
         except LockBusyError:
-            self._wait_for_lock(child, now)
+            child.deadline = now + LOOK_AGAIN_SECONDS
+            child.show(State.STARTING, time.time(), "waits for the lock of its target")
         except LsyncdError as error:
-            if self._with.may_wait_for_lock():
-                # It may be one of our own that holds the lock until it has stopped.
-                self._wait_for_lock(child, now)
-            else:
-                child.failure = error.exit_status
-                self._fail(child, f"{error.message}; {error.hint}")
+            child.failure = error.exit_status
+            self._fail(child, f"{error.message}; {error.hint}")
         except OSError as error:
             self._fail(child, f"cannot use the lock of its target: {error}")
         return child.lock >= 0
-
-    def _wait_for_lock(self, child: Child, now: float) -> None:
-        child.deadline = now + LOOK_AGAIN_SECONDS
-        child.show(State.STARTING, time.time(), "waits for the lock of its target")
 
     def _fork(self, child: Child, now: float) -> None:
         assignment = worker.Assignment(

@@ -67,6 +67,12 @@ class Locks:
             os.close(descriptor)
         return None
 
+    @staticmethod
+    def release(descriptor: int) -> None:
+        """Give a lock back, also where a process that was just forked still has the descriptor."""
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        os.close(descriptor)
+
     def _open(self, name: str) -> int:
         return os.open(self._directory / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
 
@@ -75,8 +81,9 @@ class Locks:
             held = _held_by(path)
             if held is None or not _overlap(target, held):
                 continue
-            if not os.path.exists(f"/proc/{held['pid']}"):
-                # Its children hold the lock for as long as they outlive it.
+            if held["pid"] == str(os.getpid()) or not os.path.exists(f"/proc/{held['pid']}"):
+                # One configuration never has overlapping targets, so the sync of our own that holds it is
+                # about to stop. And the children of a parent that is gone hold it until they end.
                 raise LockBusyError
             raise LsyncdError(
                 f"{target.text} is mirrored to already, as {held['text']} by {held['owner']}",

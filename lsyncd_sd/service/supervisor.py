@@ -128,7 +128,6 @@ class Supervisor:
             limit=self._limit,
             state_directory=self._state_directory,
             give_back=self._give_back,
-            may_wait_for_lock=lambda: any(child.is_unwanted for child in self._children.values()),
         )
 
     def _keep_awake(self) -> None:
@@ -236,7 +235,7 @@ class Supervisor:
         if old.queue >= 0 and not is_same:
             os.close(old.queue)
         if old.lock >= 0:
-            os.close(old.lock)
+            self._locks.release(old.lock)
         if old.successor is None or self._is_stopping:
             return
         child = self._children[name] = new_child(old.successor, time.time())

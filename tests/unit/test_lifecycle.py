@@ -63,7 +63,6 @@ class House:
         self.entries: list[Entry] = []
         self.locks = Locks(folder / "locks")
         self.given_back: list[str] = []
-        self.may_wait_for_lock = False
         self.started: list[int] = []
         self.work: Work = wait_for_signals
         self.lifecycle = Lifecycle(
@@ -74,7 +73,6 @@ class House:
                 limit=LIMIT,
                 state_directory=folder,
                 give_back=lambda child: self.given_back.append(child.sync.name),
-                may_wait_for_lock=lambda: self.may_wait_for_lock,
             )
         )
         monkeypatch.setattr(worker, "run", self._run)
@@ -335,8 +333,13 @@ def other_sync() -> Sync:
     return make_sync(name="other", target=local_target("/target/below"))
 
 
-def test_a_target_that_belongs_to_another_is_for_a_person(house: House, child: Child) -> None:
-    held = house.locks.take_target(other_sync().target, "another parent")
+def test_a_target_that_belongs_to_another_is_for_a_person(
+    house: House, child: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        # any other process that is there
+        patch.setattr(os, "getpid", os.getppid)
+        held = house.locks.take_target(other_sync().target, "another parent")
     house.reach(child)
     os.close(held)
     assert (child.phase, child.status.state) == (Phase.FAILED, State.FAILED)
@@ -347,11 +350,10 @@ def test_a_target_that_belongs_to_another_is_for_a_person(house: House, child: C
 
 
 def test_a_target_that_a_sibling_is_about_to_leave_is_waited_for(house: House, child: Child) -> None:
-    house.may_wait_for_lock = True
     held = house.locks.take_target(other_sync().target, "the test")
     house.reach(child)
     assert (child.phase, child.deadline) == (Phase.WAITING, 100.0 + LOOK_AGAIN_SECONDS)
-    os.close(held)
+    house.locks.release(held)
     house.reach(child)
     assert child.phase is Phase.RUNNING
 

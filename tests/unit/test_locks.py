@@ -104,12 +104,20 @@ def test_what_lies_apart_is_free(locks: Locks, hold: Holder, held: Target, wante
     os.close(locks.take_target(wanted, "me"))
 
 
-def test_two_of_one_process_are_refused_too(locks: Locks) -> None:
+def test_one_of_our_own_is_waited_for(locks: Locks) -> None:
     descriptor = locks.take_target(local_target("/srv"), "one")
-    with pytest.raises(LsyncdError, match="mirrored to already, as /srv by one"):
+    with pytest.raises(LockBusyError):
         locks.take_target(local_target("/srv/a"), "two")
-    os.close(descriptor)
+    locks.release(descriptor)
     os.close(locks.take_target(local_target("/srv/a"), "two"))
+
+
+def test_a_lock_is_given_back_although_a_fork_still_has_its_descriptor(locks: Locks) -> None:
+    descriptor = locks.take_target(local_target("/srv"), "one")
+    inherited = os.dup(descriptor)
+    locks.release(descriptor)
+    os.close(locks.take_target(local_target("/srv"), "two"))
+    os.close(inherited)
 
 
 def test_a_lock_is_free_however_its_holder_ends(locks: Locks, hold: Holder) -> None:
@@ -168,13 +176,12 @@ def test_files_that_are_left_over_are_removed(locks: Locks, tmp_path: Path) -> N
     os.close(held)
 
 
-def test_a_refusal_leaves_no_descriptor_open(locks: Locks) -> None:
-    held = locks.take_target(local_target("/srv"), "me")
+def test_a_refusal_leaves_no_descriptor_open(locks: Locks, hold: Holder) -> None:
+    hold(local_target("/srv"))
     before = os.listdir("/proc/self/fd")
     with pytest.raises(LsyncdError):
         locks.take_target(local_target("/srv/a"), "me")
     assert os.listdir("/proc/self/fd") == before
-    os.close(held)
 
 
 def test_so_many_full_syncs_to_a_host_at_once(locks: Locks) -> None:
