@@ -183,6 +183,16 @@ class Commands:
             frozenset(paths),
         )
 
+    def presence_run(self) -> Run:
+        """Return the run that fails if the target is missing, and changes nothing but its root's attributes.
+
+        A daemon without chroot makes a directory below its module anew for a recursive run, `/.` or not; a
+        dry run succeeds without it. This is the shape that it refuses.
+        """
+        run = self._list_run(Shape.PROBE, ["-d", "--existing", "--ignore-existing"], [b""])
+        assert run is not None, "the root is listed"
+        return run
+
     def counting_run(self) -> Run:
         """Return a full sync that changes nothing and counts what it would delete."""
         arguments = [*self._options(), "-r", "-n", "--delete", "--info=stats2", "--", "./", self.target()]

@@ -133,6 +133,11 @@ class RsyncMirror:
         file_system, inode = result.output.split()
         return Identity(int(file_system), int(inode))
 
+    def presence(self) -> Steps[Verdict]:
+        """Return how a run ended that needs nothing but the target's root."""
+        report = yield from self._one_run(self.commands.presence_run)
+        return report.verdict
+
     def would_delete(self) -> Steps[int | Verdict]:
         """Return how many entries a full sync would delete now; a verdict if that cannot be known."""
         report = yield from self._one_run(self.commands.counting_run)

@@ -179,6 +179,10 @@ class Errands:
 
     def _check_target(self) -> Steps[None]:
         """Compare a local target's root with the one mirrored to before. Raises if it is not to be used."""
+        if self._sync.target.kind is TargetKind.DAEMON and self._record.was_mirrored:
+            verdict = yield from self._mirror.presence()
+            if verdict.outcome not in (Outcome.OK, Outcome.VANISHED, Outcome.PARTIAL):
+                raise TroubleError(verdict)
         if self._sync.target.kind is not TargetKind.LOCAL:
             return
         identity = yield from self._mirror.target_identity()

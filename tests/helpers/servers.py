@@ -117,7 +117,7 @@ class Sshd(Server):
 
 
 class RsyncDaemon(Server):
-    """An rsync daemon with one writable module, `mirror`, on `module`."""
+    """An rsync daemon with one writable directory, `module`: as the module `mirror`, and as `unjailed`."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -126,6 +126,7 @@ class RsyncDaemon(Server):
         (folder / "config").write_text(
             # without a chroot it would change what symlinks say
             f"use chroot = yes\nuid = root\ngid = root\n[mirror]\npath = {self.module}\nread only = no\n"
+            f"[unjailed]\nuse chroot = no\npath = {self.module}\nread only = no\n"
         )
 
     def arguments(self) -> Sequence[str]:

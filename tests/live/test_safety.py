@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from helpers.comparing import age, tree
 from helpers.daemon import Daemon, text_of
+from helpers.servers import ADDRESS, RsyncDaemon
 from helpers.waiting import wait_until
 from live.conftest import Pair, StartDaemon
 
@@ -240,6 +241,25 @@ def test_target_renamed_away_is_not_made_again(pair: Pair, daemon: StartDaemon) 
     assert tree(away) == before
     away.rename(pair.target)
     running.wait_until_mirrored("home", pair.source, pair.target)
+
+
+def test_daemon_without_chroot_does_not_make_it_again(
+    rsyncd: RsyncDaemon, local: Pair, daemon: StartDaemon
+) -> None:
+    address = f"rsync://{ADDRESS}:{rsyncd.port}/unjailed/tree"
+    pair = Pair(local.source, rsyncd.module / "tree", address)
+    running = mirrored(pair, daemon)
+    away = rsyncd.module / "away"
+    pair.target.rename(away)
+    (pair.source / "new directory").mkdir()
+    (pair.source / "new directory" / "file").write_text("new")
+    running.wait_for_state("home", "target-missing")
+    running.stop()
+    running.start("home")
+    running.wait_for_state("home", "target-missing")
+    assert not pair.target.exists()
+    away.rename(pair.target)
+    wait_until((pair.target / "new directory" / "file").exists, "it goes on", describe=running.log)
 
 
 def test_missing_target_is_not_made_again_after_a_restart(some_pair: Pair, daemon: StartDaemon) -> None:
