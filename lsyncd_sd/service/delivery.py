@@ -230,11 +230,20 @@ class Delivery:
             self.set_state(State.IN_SYNC)
         elif due > self._loop.now():
             self._arm(due)
-            if self._back_off.failures == 0 and self.hold is None and self._collator.troubled is None:
+            if self._is_untroubled():
                 self.set_state(State.PENDING)
             self._callbacks.on_progress()
         elif self._is_settled:
             self._begin()
+
+    def _is_untroubled(self) -> bool:
+        """Whether nothing but the delay keeps the target from being equal."""
+        return (
+            not self._full_sync_reason
+            and self._back_off.failures == 0
+            and self.hold is None
+            and self._collator.troubled is None
+        )
 
     def _due_at(self) -> float | None:
         if self._full_sync_reason:

@@ -17,8 +17,11 @@ import pytest
 from helpers.comparing import age
 from helpers.daemon import Daemon, Settings, settings, text_of
 from helpers.fakersync import FakeRsync
+from helpers.servers import ADDRESS, free_port
 from helpers.waiting import wait_until
 from live.conftest import Pair, StartDaemon
+
+from lsyncd_sd.service.locks import FULL_SYNCS_PER_HOST, Locks
 
 pytestmark = pytest.mark.live
 
@@ -522,3 +525,21 @@ def test_what_the_service_manager_is_told(one: Sync, daemon: StartDaemon, manage
 
     assert running.stop() == 0
     manager.wait_for("STOPPING=1")
+
+
+def test_full_syncs_to_one_host_wait_for_each_other(local: Pair, daemons: Callable[..., Daemon]) -> None:
+    running = daemons()
+    locks = Locks(running.runtime.parent / "locks")
+    slots = [locks.take_host_slot(ADDRESS) for _ in range(FULL_SYNCS_PER_HOST)]
+    ssh = f"ssh: {{port: {free_port()}}}"
+    running.write("home", f"source: {local.source}\ntarget: {ADDRESS}:/nowhere\n{ssh}\n")
+    running.start("home")
+    status = running.wait_for(
+        "home", lambda status: "same host" in status.get("reason", ""), "it waits for its turn"
+    )
+    assert status["state"] == "starting"
+    assert running.command("status").returncode == 1, "nothing is mirrored yet"
+    for slot in slots:
+        assert slot is not None
+        os.close(slot)
+    running.wait_for_state("home", "unreachable")
