@@ -141,6 +141,11 @@ class Commands:
         )
 
     @property
+    def deletes_by_name(self) -> bool:
+        """Whether only what was seen to go is deleted, name by name, and no level as a whole."""
+        return self._sync.delete is Delete.RUNNING
+
+    @property
     def _levels_delete(self) -> bool:
         # With `running`, only what was seen to go is deleted: `gone_runs` do that.
         return self._sync.delete is Delete.ALWAYS
@@ -155,7 +160,7 @@ class Commands:
 
         What the sync's filters protect stays: their rules go before, and the first that matches decides.
         """
-        if self._sync.delete is not Delete.RUNNING:
+        if not self.deletes_by_name:
             return
         for some in _chunks(gone):
             rules = []

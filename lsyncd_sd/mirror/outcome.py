@@ -117,6 +117,11 @@ class Patience:
     first: float
     limit: float
 
+    def seconds(self, failures: int) -> float:
+        """Return the wait when so many failures came before, without jitter."""
+        # 2**20 exceeds every limit; beyond, the power itself would grow without end.
+        return min(self.limit, self.first * 2.0 ** min(failures, 20))
+
 
 # Guesses, all of them: a line that comes back is used within seconds, a full disk takes a person.
 PATIENCE: Mapping[Outcome, Patience] = {
@@ -145,8 +150,7 @@ class BackOff:
 
     def next(self, patience: Patience) -> float:
         """Count one more failure and return the seconds to wait: 75 % to 125 % of the doubled time."""
-        # 2**20 exceeds every limit; beyond, the power itself would grow without end.
-        seconds = min(patience.limit, patience.first * 2.0 ** min(self.failures, 20))
+        seconds = patience.seconds(self.failures)
         self.failures += 1
         return seconds * self._random.uniform(0.75, 1.25)
 

@@ -192,7 +192,7 @@ class RsyncMirror:
             if run is None:
                 continue
             sample = self._sample_of(run)
-            report = yield from self._one_run(partial(self._batch_run, marks, shape))
+            report = yield from self._one_run(partial(self._batch_run, marks, shape), run)
             self._note_deletions(shape, run, report)
             _add(total, report)
             if report.is_whole:
@@ -202,7 +202,8 @@ class RsyncMirror:
                 if self.commands.traits.nanoseconds:
                     # Until now times of the same second were taken for equal.
                     total.again[b""] = Mark(Depth.SUBTREE, exact=False)
-        for run in self.commands.gone_runs(self._gone(marks)):
+        gone = self._gone(marks) if self.commands.deletes_by_name else ()
+        for run in self.commands.gone_runs(gone):
             report = yield from self._one_run(lambda run=run: run)  # type: ignore[misc]
             _add(total, report)
             if report.is_whole:
@@ -279,9 +280,12 @@ class RsyncMirror:
             keeps = not _itemizes(result.output)
             self.commands.traits = replace(self.commands.traits, nanoseconds=keeps)
 
-    def _one_run(self, make: Callable[[], Run | None]) -> Steps[Report]:
-        """Run what `make` returns; once more without `-s` where the target turns out to be rrsync."""
-        run = make()
+    def _one_run(self, make: Callable[[], Run | None], run: Run | None = None) -> Steps[Report]:
+        """Run what `make` returns; once more without `-s` where the target turns out to be rrsync.
+
+        `run` is what it has returned just now, if the caller had to look at it.
+        """
+        run = run or make()
         if run is None:
             return _nothing_done()
         result = yield self._start(run)

@@ -162,8 +162,7 @@ class Delivery:
         """Dispatch nothing until `source_ready`; what runs is cut short, for it may see an empty tree."""
         self._gate.identity = None
         self._is_settled = False
-        if self._task is not None:
-            self._task.cut_short()
+        self._cut_short()
         self._arm(None)
 
     def add(self, changes: list[Change], *, is_settled: bool) -> None:
@@ -315,9 +314,7 @@ class Delivery:
             self._errands.note_emptiness()
 
     def _failed_in_part(self, report: Report, now: float) -> None:
-        tries = self._collator.attempts() + 1
-        patience = PATIENCE[report.verdict.outcome]
-        wait = min(patience.limit, patience.first * 2.0 ** min(tries - 1, 20))
+        wait = PATIENCE[report.verdict.outcome].seconds(self._collator.attempts())
         tries = self._collator.failed_in_part(report.failed, now, wait)
         state = State.DEGRADED if tries >= TRIES_BEFORE_DEGRADED else State.FAILING
         paths = sorted(report.failed)[:PATHS_PER_ENTRY]

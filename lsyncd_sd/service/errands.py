@@ -178,7 +178,7 @@ class Errands:
         self._check(self._first_run_hold)
 
     def _check_target(self) -> Steps[None]:
-        """Compare a local target's root with the one mirrored to before. Raises if it is not to be used."""
+        """See that the target is there, and a local one the same as before. Raises if it cannot be used."""
         if self._sync.target.kind is TargetKind.DAEMON and self._record.was_mirrored:
             verdict = yield from self._mirror.presence()
             if verdict.outcome not in (Outcome.OK, Outcome.VANISHED, Outcome.PARTIAL):
