@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the watch room tells the plan room: a path whose state on the target may be wrong, and how deep."""
+"""What the watch room tells the plan room: a path whose state on the target may be wrong, or a move."""
 
 from __future__ import annotations
 
@@ -18,14 +18,39 @@ class Depth(enum.IntFlag):
     """The path and everything below it."""
 
 
+class Sign(enum.Enum):
+    """What became of the name of a changed path."""
+
+    CHANGED = "changed"
+    """It is the same name as before, or nobody knows."""
+    CAME = "came"
+    """It came into being, where there was none."""
+    WENT = "went"
+    """It is gone."""
+    OPEN = "open"
+    """It was written to, and has not been closed."""
+
+
 class Change(NamedTuple):
     """One thing seen on the source: "make the target agree with whatever the source holds at `path`".
 
     `path` is relative to the source, without a slash at either end; empty means the source itself.
     `exact` says that the name may have got another file (create, write, rename): then equal size and
-    modification time prove nothing.
+    modification time prove nothing. A directory that went has depth SUBTREE, whatever else went ENTRY.
     """
 
     path: bytes
     depth: Depth
     exact: bool
+    sign: Sign = Sign.CHANGED
+
+
+class Move(NamedTuple):
+    """A name of the source became another one: both ends are inside, neither is excluded.
+
+    Whatever `new` had named before is gone. Paths as in `Change`.
+    """
+
+    old: bytes
+    new: bytes
+    is_directory: bool
