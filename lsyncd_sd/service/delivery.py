@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The way of one sync's changes to one target: when to dispatch, whether it is safe, what to do on failure.
 
-It owns the collator and the state that the user sees. Nothing here waits: everything that touches the
+It owns the collator. Nothing here waits: everything that touches the
 target is a step of a `Task`.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from lsyncd_sd.config.model import Sync
@@ -31,8 +31,9 @@ from lsyncd_sd.service.errands import (
     SourceGate,
     TroubleError,
 )
-from lsyncd_sd.service.journal import Event, Journal, Priority
+from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import Locks
+from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State
 
@@ -63,9 +64,8 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """What a delivery tells its worker: the state changed, the figures changed, the source is not there."""
+    """What a delivery tells its worker: the figures changed, the source is not there."""
 
-    on_state: Callable[[], None]
     on_progress: Callable[[], None]
     on_source_lost: Callable[[], None]
 
@@ -77,29 +77,9 @@ _STATES = {
     Outcome.BRAKE: State.HELD,
 }
 
-# What an admin may want to be woken by has a message id of its own; the others share one.
-_EVENTS = {
-    State.UNREACHABLE: Event.TARGET_UNREACHABLE,
-    State.TARGET_FULL: Event.TARGET_FULL,
-    State.TARGET_MISSING: Event.TARGET_MISSING,
-    State.SOURCE_MISSING: Event.SOURCE_MISSING,
-    State.FAILING: Event.TRANSFER_FAILED,
-    State.DEGRADED: Event.TRANSFER_FAILED,
-    State.HELD: Event.HELD,
-}
-_PRIORITIES = {
-    State.UNREACHABLE: Priority.WARNING,
-    State.TARGET_FULL: Priority.ERROR,
-    State.TARGET_MISSING: Priority.WARNING,
-    State.SOURCE_MISSING: Priority.WARNING,
-    State.FAILING: Priority.WARNING,
-    State.DEGRADED: Priority.ERROR,
-    State.HELD: Priority.ERROR,
-}
-
 
 class Delivery:
-    """One queue to one target. `state` since `since` (Unix seconds) because of `reason`."""
+    """One queue to one target; it and the worker keep the `standing` that the user sees."""
 
     def __init__(
         self,
@@ -109,12 +89,14 @@ class Delivery:
         store: Store,
         locks: Locks,
         journal: Journal,
+        standing: Standing,
         callbacks: Callbacks,
         accepted: str,
     ) -> None:
         self._loop = loop
         self._sync = sync
         self._journal = journal
+        self._standing = standing
         self._callbacks = callbacks
         self._collator = Collator(Limits(sync.delay, sync.max_changes))
         self._gate = SourceGate(sync.source)
@@ -132,12 +114,6 @@ class Delivery:
         self._on_stopped: Callable[[], None] | None = None
         self.figures = Figures()
         self.hold: Hold | None = None
-        # Why the target may lag although all that was seen is on it: set by the worker when directories
-        # could not be watched.
-        self.blind_spot = ""
-        self.state = State.STARTING
-        self.since = time.time()
-        self.reason = ""
 
     # ------------------------------------------------------------------ what the worker tells
 
@@ -171,39 +147,6 @@ class Delivery:
         self._is_settled = is_settled
         self._poke()
 
-    def set_state(
-        self,
-        state: State,
-        reason: str = "",
-        exit_status: int | None = None,
-        paths: Sequence[bytes] = (),
-    ) -> None:
-        """Enter a state: one journal entry for each change of state or reason, none for staying.
-
-        The round of a healthy sync (pending, syncing, in-sync) is told by the one line of its batch.
-        """
-        if state.is_good and self.blind_spot:
-            state, reason = State.DEGRADED, self.blind_spot
-        if self.state is State.STOPPING or (state is self.state and reason == self.reason):
-            return
-        before, self.state, self.reason = self.state, state, reason
-        if state is not before:
-            self.since = time.time()
-        self._tell_state(before, exit_status, paths)
-        self._callbacks.on_state()
-
-    def _tell_state(self, before: State, exit_status: int | None, paths: Sequence[bytes]) -> None:
-        is_routine = before.is_good and self.state.is_good
-        priority = Priority.DEBUG if is_routine else _PRIORITIES.get(self.state, Priority.NOTICE)
-        journal = self._journal if exit_status is None else self._journal.bind(exit_status=exit_status)
-        journal.send(
-            priority,
-            f"{self.state}: {self.reason}" if self.reason else str(self.state),
-            _EVENTS.get(self.state, Event.STATE_CHANGED),
-            state=self.state.value,
-            paths=paths,
-        )
-
     def stop(self, grace: float, on_stopped: Callable[[], None]) -> None:
         """Let what runs finish for at most `grace` seconds, then cut it short; then call `on_stopped`."""
         self._on_stopped = on_stopped
@@ -226,11 +169,11 @@ class Delivery:
         due = self._due_at()
         if due is None:
             self._arm(None)
-            self.set_state(State.IN_SYNC)
+            self._standing.enter(State.IN_SYNC)
         elif due > self._loop.now():
             self._arm(due)
             if self._is_untroubled():
-                self.set_state(State.PENDING)
+                self._standing.enter(State.PENDING)
             self._callbacks.on_progress()
         elif self._is_settled:
             self._begin()
@@ -270,14 +213,14 @@ class Delivery:
     def _full_sync_begins(self) -> None:
         self.hold = None
         if self._back_off.failures == 0:
-            self.set_state(State.FULL_SYNC, self._flight_reason)
+            self._standing.enter(State.FULL_SYNC, self._flight_reason)
         # Whatever was seen until here is on disk now, where the full sync will find (nearly) all of it.
         self._collator.full_sync_begins(deletes=self._errands.full_sync_deletes)
 
     def _batch_begins(self) -> Marks:
         self.hold = None
         if self._back_off.failures == 0 and self._collator.troubled is None:
-            self.set_state(State.SYNCING)
+            self._standing.enter(State.SYNCING)
         marks = self._collator.take(self._loop.now())
         self._flight_paths = list(itertools.islice(marks, PATHS_PER_ENTRY))
         return marks
@@ -318,7 +261,7 @@ class Delivery:
         tries = self._collator.failed_in_part(report.failed, now, wait)
         state = State.DEGRADED if tries >= TRIES_BEFORE_DEGRADED else State.FAILING
         paths = sorted(report.failed)[:PATHS_PER_ENTRY]
-        self.set_state(state, report.verdict.message, report.verdict.exit_status, paths)
+        self._standing.enter(state, report.verdict.message, report.verdict.exit_status, paths)
         self._journal.debug(f"trying again in {wait:.0f} s, {tries} tries so far")
 
     def _failed_as_a_whole(self, report: Report) -> None:
@@ -337,7 +280,7 @@ class Delivery:
             self._trouble(error.verdict)
         elif isinstance(error, HostBusyError):
             self._retry_at = self._loop.now() + HOST_BUSY_SECONDS
-            self.set_state(State.STARTING, "waits for other full syncs to the same host")
+            self._standing.enter(State.STARTING, "waits for other full syncs to the same host")
         else:
             self._gate.identity = None
             if self._on_stopped is None:
@@ -349,7 +292,7 @@ class Delivery:
         self._retry_at = self._loop.now() + HOLD_RECHECK_SECONDS
         # Whatever made the guard doubt: once it is gone, nothing short of a full sync is enough.
         self._full_sync_reason = self._full_sync_reason or "the sync was held"
-        self.set_state(State.HELD, f"{hold.reason}; {hold.hint}: lsyncd-sd accept {self._sync.name}")
+        self._standing.enter(State.HELD, f"{hold.reason}; {hold.hint}: lsyncd-sd accept {self._sync.name}")
 
     def _trouble(self, verdict: Verdict) -> None:
         """The whole batch failed: wait, longer each time, and say so."""
@@ -361,7 +304,7 @@ class Delivery:
         if verdict.outcome is Outcome.TARGET_MISSING:
             self._full_sync_reason = self._full_sync_reason or "the target was missing"
         state = _STATES.get(verdict.outcome, State.FAILING)
-        self.set_state(state, verdict.message, verdict.exit_status)
+        self._standing.enter(state, verdict.message, verdict.exit_status)
         self._journal.debug(f"trying again in {wait:.0f} s")
 
     def _after_task(self) -> None:
@@ -377,7 +320,7 @@ class Delivery:
         if self._flight_reason and percent != self.figures.full_sync_percent:
             self.figures.full_sync_percent = percent
             # After an outage the old state is shown until the target answers: now it did.
-            self.set_state(State.FULL_SYNC, self._flight_reason)
+            self._standing.enter(State.FULL_SYNC, self._flight_reason)
             self._callbacks.on_progress()
 
     def _count(self, report: Report, was_full_sync: bool) -> None:

@@ -23,6 +23,7 @@ from lsyncd_sd.service.delivery import Callbacks, Delivery
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.notify import Notifier
+from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State, SyncStatus
 from lsyncd_sd.watch.source import Source
@@ -87,6 +88,7 @@ class Worker:
         self._journal = Journal.for_this_process(sync.log_level).bind(
             sync=sync.name, target=sync.target.text
         )
+        self._standing = Standing(self._journal, self._report_state)
         filters = Filter.from_excludes(sync.exclude)
         self._watcher = Watcher(assignment.queue, os.fsencode(sync.source), filters.excludes)
         self._delivery = Delivery(
@@ -96,7 +98,8 @@ class Worker:
             Store(assignment.state_directory, sync),
             assignment.locks,
             self._journal,
-            Callbacks(self._report_state, self._report_soon, self._source_is_gone),
+            self._standing,
+            Callbacks(self._report_soon, self._source_is_gone),
             assignment.accepted,
         )
         self._full_sync_reason = assignment.full_sync_reason
@@ -151,7 +154,7 @@ class Worker:
             return
         self._is_stopping = True
         self._notifier.stopping()
-        self._delivery.set_state(State.STOPPING)
+        self._standing.enter(State.STOPPING)
         self._delivery.stop(STOP_GRACE_SECONDS, self._stopped)
 
     def _stopped(self) -> None:
@@ -172,7 +175,7 @@ class Worker:
             self._cannot_watch(error)
             return
         self._is_watching = True
-        self._delivery.set_state(State.WATCHING)
+        self._standing.enter(State.WATCHING)
         self._loop.watch_reads(self._assignment.queue, self._read)
         self._walk()
 
@@ -181,9 +184,9 @@ class Worker:
         if error.errno == errno.ENOSPC:
             reason = f"no inotify watches are left: {_watch_limit_hint(1)}"
             self._journal.error(f"cannot watch {place}: {reason}", Event.WATCH_LIMIT, errno=errno.ENOSPC)
-            self._delivery.set_state(State.FAILING, reason)
+            self._standing.enter(State.FAILING, reason)
         else:
-            self._delivery.set_state(State.SOURCE_MISSING, f"{place}: {error.strerror}; waiting for it")
+            self._standing.enter(State.SOURCE_MISSING, f"{place}: {error.strerror}; waiting for it")
         self._notifier.ready()
         self._loop.call_later(SOURCE_POLL_SECONDS, self._start_watching)
 
@@ -241,7 +244,7 @@ class Worker:
         if not self._is_watching:
             return
         place = printable(os.fsencode(self._sync.source))
-        self._delivery.set_state(State.SOURCE_MISSING, f"{place} is gone or was replaced; waiting for it")
+        self._standing.enter(State.SOURCE_MISSING, f"{place} is gone or was replaced; waiting for it")
         self._pause_watching("the source was away", SOURCE_POLL_SECONDS)
 
     def _pause_watching(self, full_sync_reason: str, seconds: float) -> None:
@@ -279,9 +282,10 @@ class Worker:
         total = sum(number == errno.ENOSPC for number in self._watcher.unwatched.values())
         total += self._watcher.unwatched_uncounted
         hint = _watch_limit_hint(self._watcher.directories + total)
-        self._delivery.blind_spot = f"{total} directories and what is below them are not watched: {hint}"
+        message = f"{total} directories and what is below them are not watched: {hint}"
+        self._standing.set_blind_spot("watches", message)
         self._journal.error(
-            self._delivery.blind_spot,
+            message,
             Event.WATCH_LIMIT,
             repeats_as="watch limit",
             errno=errno.ENOSPC,
@@ -315,9 +319,9 @@ class Worker:
             name=self._sync.name,
             source=printable(os.fsencode(self._sync.source)),
             target=visible(self._sync.target.text),
-            state=delivery.state,
-            since=delivery.since,
-            reason=delivery.reason,
+            state=self._standing.state,
+            since=self._standing.since,
+            reason=self._standing.reason,
             pending=delivery.pending,
             batches=figures.batches,
             failures=delivery.failures,
