@@ -9,7 +9,8 @@ from typing import Any
 
 from lsyncd_sd.config.model import RsyncOptions, SshOptions, Sync, Target, TargetKind
 from lsyncd_sd.config.report import Report, shown
-from lsyncd_sd.config.settings import Scope, Setting, settings_of
+from lsyncd_sd.config.setting import Scope, Setting
+from lsyncd_sd.config.settings import settings_of
 from lsyncd_sd.config.values import Section
 
 
@@ -138,11 +139,15 @@ def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Re
         mode=effective["mode"],
         delay=effective["delay"],
         max_changes=effective["max_changes"],
+        open_file_delay=effective["open_file_delay"],
+        watch_modify=effective["watch_modify"],
+        batch_size_limit=effective["batch_size_limit"],
         delete=effective["delete"],
         exclude=effective["exclude"],
         timeout=effective["timeout"],
         exit_codes=tuple(sorted(effective["exit_codes"].items())),
         log_level=effective["log_level"],
+        max_deletes=_effective(_section(values, "brake"), settings_of(Scope.BRAKE))["max_deletes"],
         rsync=_rsync_options(values, own, target, report),
         ssh=_ssh_options(values, own, target, report),
         file_stem=stem,

@@ -12,7 +12,8 @@ from typing import Any
 
 from lsyncd_sd.config.model import Configuration, Sync, TargetKind
 from lsyncd_sd.config.nodes import NULL_WORDS
-from lsyncd_sd.config.settings import SETTINGS, Effect, Scope, Setting, default_settings, settings_of
+from lsyncd_sd.config.setting import Effect, Scope, Setting
+from lsyncd_sd.config.settings import SETTINGS, default_settings, settings_of
 from lsyncd_sd.config.values import Flag, Schema, Section
 from lsyncd_sd.printable import visible
 
@@ -40,6 +41,7 @@ def schema() -> Schema:
             "defaults": _object(default_settings()),
             "rsync": _object(settings_of(Scope.RSYNC)),
             "ssh": _object(settings_of(Scope.SSH)),
+            "brake": _object(settings_of(Scope.BRAKE)),
         },
     }
 
@@ -132,9 +134,11 @@ def _show_sync(sync: Sync) -> list[str]:
         elif name == "ssh":
             if sync.target.kind is TargetKind.SSH:
                 lines += _show_section("ssh", Scope.SSH, _ssh_values(sync))
+        elif name == "brake":
+            lines += _show_section("brake", Scope.BRAKE, {"max_deletes": sync.max_deletes})
         else:
             value = dict(sync.exit_codes) if name == "exit_codes" else getattr(sync, name)
-            lines.append(f"{name}: {yaml_value(setting.type.plain(value))}")
+            lines.append(_show_value(setting, value))
     return ["  - " + lines[0], *("    " + line for line in lines[1:])]
 
 
@@ -149,13 +153,14 @@ def _ssh_values(sync: Sync) -> dict[str, Any]:
 
 def _show_section(name: str, scope: Scope, values: Mapping[str, Any]) -> list[str]:
     lines = [f"{name}:"]
-    for setting in settings_of(scope).values():
-        value = values[setting.name]
-        if value is None:
-            lines.append(f"  # {setting.name}: {_default_words(setting)}")
-        else:
-            lines.append(f"  {setting.name}: {yaml_value(setting.type.plain(value))}")
+    lines += ["  " + _show_value(setting, values[setting.name]) for setting in settings_of(scope).values()]
     return lines
+
+
+def _show_value(setting: Setting, value: Any) -> str:
+    if value is None:
+        return f"# {setting.name}: {_default_words(setting)}"
+    return f"{setting.name}: {yaml_value(setting.type.plain(value))}"
 
 
 # ---- sample file ----
@@ -204,6 +209,7 @@ _MANUAL_SECTIONS = (
      "a file with a single sync."),
     (Scope.RSYNC, "SETTINGS OF RSYNC", "They stand in the mapping *rsync* of a sync or of the defaults."),
     (Scope.SSH, "SETTINGS OF SSH", "They stand in the mapping *ssh* of a sync or of the defaults."),
+    (Scope.BRAKE, "SETTINGS OF THE BRAKE", "It stands in the mapping *brake* of a sync or of the defaults."),
 )  # fmt: skip
 
 

@@ -55,6 +55,10 @@ class RsyncOptions:
     extra: tuple[str, ...]
     keys: tuple[tuple[str, bool | str | None], ...] = ()
 
+    def is_on(self, key: str) -> bool:
+        """Tell whether the key of a flag is true; rsync's own choice is not."""
+        return dict(self.keys).get(key) is True
+
 
 @dataclass(frozen=True, slots=True)
 class SshOptions:
@@ -69,12 +73,23 @@ class SshOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class MaxDeletes:
+    """How many entries may be deleted without asking: a number, a percentage of the source's, or, with
+    neither, any number.
+    """
+
+    number: int | None = None
+    percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Sync:
     """One source and where it goes.
 
-    `delay` and `timeout` are seconds (a timeout of 0 is none). `exit_codes` is sorted by code. `file_stem`
-    is the name of the file it came from without folder and suffix: state is kept under it and the name.
-    The places (`file:line:column`) are for messages only and make no difference between two syncs.
+    `delay`, `open_file_delay` and `timeout` are seconds (a timeout of 0 is none). `batch_size_limit` is
+    bytes, None for no limit. `exit_codes` is sorted by code. `max_deletes` is that of the section `brake:`.
+    `file_stem` is the name of the file it came from without folder and suffix: state is kept under it and
+    the name. The places (`file:line:column`) are for messages only and make no difference between syncs.
     """
 
     name: str
@@ -83,17 +98,26 @@ class Sync:
     mode: str
     delay: float
     max_changes: int
+    open_file_delay: float
+    watch_modify: bool
+    batch_size_limit: int | None
     delete: Delete
     exclude: tuple[str, ...]
     timeout: int
     exit_codes: tuple[tuple[int, str], ...]
     log_level: str
+    max_deletes: MaxDeletes
     rsync: RsyncOptions
     ssh: SshOptions
     file_stem: str
     name_place: str = field(default="", compare=False)
     source_place: str = field(default="", compare=False)
     target_place: str = field(default="", compare=False)
+
+    @property
+    def one_file_system(self) -> bool:
+        """Whether what is mounted below the source is left out."""
+        return self.rsync.is_on("one_file_system")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ from lsyncd_sd.config.model import Configuration, Sync
 from lsyncd_sd.config.nodes import BrokenNode, ListNode, MapNode, Node, Scalar, describe, parse
 from lsyncd_sd.config.parsers import parse_name
 from lsyncd_sd.config.report import Refused, Report, shown
-from lsyncd_sd.config.settings import Scope, Setting, default_settings, settings_of
+from lsyncd_sd.config.setting import Scope, Setting
+from lsyncd_sd.config.settings import default_settings, settings_of
 from lsyncd_sd.config.strangers import hint_for
 from lsyncd_sd.config.values import Section
 from lsyncd_sd.config.yamlhints import LUA_HINT, looks_like_lua

@@ -7,72 +7,28 @@ what else is out of date.
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass
-from typing import Any
-
 from lsyncd_sd.config import parsers
-from lsyncd_sd.config.model import Delete
-from lsyncd_sd.config.rsyncextra import parse_extra
+from lsyncd_sd.config.model import Delete, MaxDeletes
+from lsyncd_sd.config.rsynckeys import RSYNC_KEYS
+from lsyncd_sd.config.setting import Effect, Scope, Setting
 from lsyncd_sd.config.target import local_path, parse_target
 from lsyncd_sd.config.values import (
     Choice,
     CodeMap,
+    DeletesAtMost,
     DeleteWhen,
     Duration,
     Flag,
     Integer,
     Section,
+    Size,
     Text,
     TextList,
     TextMap,
-    ValueType,
 )
 
 WEEK = 7 * 86400
 YEAR = 365 * 86400
-
-
-class Scope(enum.StrEnum):
-    """Where a setting stands: at the top of a file, in a sync (or the defaults), or in a section of that."""
-
-    TOP = "top"
-    SYNC = "sync"
-    RSYNC = "rsync"
-    SSH = "ssh"
-
-
-class Effect(enum.StrEnum):
-    """What a changed value does at a reload; the value completes "A reload …"."""
-
-    RESTART = "restarts the sync"
-    NEW = "ends the old sync and begins a new one with a full sync"
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One setting.
-
-    `default` is what holds when the key is not given (None: nothing is set), `follows` names the setting
-    whose value it takes instead, and `default_words` says it where a value cannot. `example` is YAML.
-    `option` is the option of rsync that a true or given value renders to (with its value behind `=` if it
-    takes one), `option_if_false` what an explicit false renders to.
-    """
-
-    name: str
-    scope: Scope
-    type: ValueType
-    default: Any
-    help: str
-    example: str
-    unit: str = ""
-    default_words: str = ""
-    follows: str = ""
-    required: bool = False
-    in_defaults: bool = True
-    effect: Effect = Effect.RESTART
-    option: str = ""
-    option_if_false: str = ""
 
 
 MODES_TO_COME = ("rsyncssh", "direct", "actions")
@@ -91,7 +47,7 @@ _TOP = (
     Setting(
         "defaults", Scope.TOP, Section("defaults"), {},
         "What every sync of this file has in common. A sync's own value replaces the one given here; only "
-        "the mappings rsync, ssh, exit_codes and ssh's options are merged key by key.",
+        "the mappings brake, rsync, ssh, exit_codes and ssh's options are merged key by key.",
         "{delay: 10}", in_defaults=False,
     ),
 )  # fmt: skip
@@ -132,6 +88,23 @@ _SYNC = (
         "With so many changes collected the delay is cut short.", "1000", unit="changes",
     ),
     Setting(
+        "open_file_delay", Scope.SYNC, Duration(WEEK), 300.0,
+        "A file that is written to and stays open, as a log does, is mirrored so long after it was first "
+        "written to; once it is closed, after the usual delay.",
+        "300", unit="seconds",
+    ),
+    Setting(
+        "watch_modify", Scope.SYNC, Flag(), True,
+        "Whether writing to a file is noticed before it is closed. If false, a file that stays open is "
+        "mirrored when it is closed or by the next full sync, as Lsyncd does it.",
+        "true",
+    ),
+    Setting(
+        "batch_size_limit", Scope.SYNC, Size(), None,
+        "Files larger than this are sent apart, one after another, while smaller changes go on.",
+        "500M", unit="bytes", default_words="no file is sent apart",
+    ),
+    Setting(
         "delete", Scope.SYNC, DeleteWhen(), Delete.ALWAYS,
         "Whether what is gone from the source is deleted on the target: always, never, only in full syncs "
         "(startup), or only while running.",
@@ -162,6 +135,10 @@ _SYNC = (
         "The least important messages that go to the journal.", "info",
     ),
     Setting(
+        "brake", Scope.SYNC, Section("brake"), {}, "What may be deleted without asking.",
+        "{max_deletes: 1000}",
+    ),
+    Setting(
         "rsync", Scope.SYNC, Section("rsync"), {}, "How rsync is called.", "{acls: true, xattrs: true}",
     ),
     Setting(
@@ -172,93 +149,6 @@ _SYNC = (
     ),
 )  # fmt: skip
 
-
-def _flag(name: str, option: str, help_text: str, default: bool = False) -> Setting:
-    return Setting(name, Scope.RSYNC, Flag(), default, help_text, "true", option=option)
-
-
-def _of_archive(name: str, option: str, help_text: str) -> Setting:
-    return Setting(
-        name,
-        Scope.RSYNC,
-        Flag(),
-        None,
-        help_text,
-        "true",
-        default_words="as archive",
-        follows="archive",
-        option=option,
-    )
-
-
-def _rsync_text(
-    name: str, option: str, type_: ValueType, help_text: str, example: str, unit: str = ""
-) -> Setting:
-    return Setting(name, Scope.RSYNC, type_, None, help_text, example, unit=unit, option=option)
-
-
-_SPEC = Text("text", parsers.parse_text, allows_number=True)
-
-_RSYNC = (
-    Setting(
-        "binary", Scope.RSYNC, Text("a program", parsers.parse_program), "rsync",
-        "The rsync of this machine, found by PATH or given as an absolute path.", "/usr/bin/rsync",
-    ),
-    Setting(
-        "archive", Scope.RSYNC, Flag(), True,
-        "Turns on those of perms, group, owner, devices and specials that are not given themselves. (Links "
-        "and times are on anyway.)",
-        "true",
-    ),
-    _flag("links", "-l", "Copy symbolic links as links.", default=True),
-    _of_archive("perms", "-p", "Copy permissions."),
-    _flag("times", "-t", "Copy modification times.", default=True),
-    _of_archive("group", "-g", "Copy the group."),
-    _of_archive("owner", "-o", "Copy the owner; only root can."),
-    _of_archive("devices", "--devices", "Copy device files; only root can."),
-    _of_archive("specials", "--specials", "Copy sockets and FIFOs."),
-    _flag("acls", "-A", "Copy access control lists."),
-    _flag("xattrs", "-X", "Copy extended attributes."),
-    _flag("hard_links", "-H", "Keep files that are hard links of each other linked."),
-    _flag("checksum", "-c", "Compare content instead of size and time in full syncs: slow, but thorough."),
-    _flag("compress", "-z", "Compress on the way."),
-    _flag("executability", "-E", "Copy whether a file is executable, if perms is off."),
-    _flag("ipv4", "-4", "Use IPv4 only."),
-    _flag("ipv6", "-6", "Use IPv6 only."),
-    _flag("omit_dir_times", "-O", "Leave the times of directories alone."),
-    _flag("omit_link_times", "-J", "Leave the times of symbolic links alone."),
-    _flag("sparse", "-S", "Write long runs of zeros as holes."),
-    Setting(
-        "whole_file", Scope.RSYNC, Flag(), None,
-        "Send whole files, not only what differs in them.", "true",
-        default_words="rsync's choice: true for a local target", option="-W",
-        option_if_false="--no-whole-file",
-    ),
-    _flag("inplace", "--inplace", "Write into the target's files: their readers can see half-written ones."),
-    _flag("numeric_ids", "--numeric-ids", "Copy the numbers of users and groups instead of their names."),
-    _rsync_text(
-        "bwlimit", "--bwlimit",
-        Text("a rate", parsers.parse_rate, f"^{parsers.RATE_PATTERN}$", allows_number=True),
-        "The most that goes over the line: KiB per second, or with a unit as 500K or 1.5M.", "1000",
-        "KiB/s",
-    ),
-    _rsync_text("chmod", "--chmod", _SPEC, "Changes to permissions, as in rsync(1).", "D755,F644"),
-    _rsync_text("chown", "--chown", _SPEC, "User and group of everything: USER:GROUP.", "mirror:mirror"),
-    _rsync_text("usermap", "--usermap", _SPEC, "Users for other users, as in rsync(1).", "0-99:nobody"),
-    _rsync_text("groupmap", "--groupmap", _SPEC, "Groups for other groups, as in rsync(1).", "users:mirror"),
-    _rsync_text(
-        "password_file", "--password-file", Text("an absolute path", parsers.parse_file, "^/."),
-        "A file with the password for the module of an rsync daemon, readable by its owner only.",
-        "/etc/lsyncd.d/module.secret",
-    ),
-    _rsync_text("rsync_path", "--rsync-path", _SPEC, "The rsync of the target's machine.", "sudo rsync"),
-    Setting(
-        "extra", Scope.RSYNC, TextList("options", parse_extra), (),
-        "More options, one to an item: --option=value. Options that would change what is listed or deleted, "
-        "or rsync's output, are refused.",
-        "[--skip-compress=gz/zip]",
-    ),
-)  # fmt: skip
 
 _SSH = (
     Setting(
@@ -286,7 +176,17 @@ _SSH = (
     ),
 )  # fmt: skip
 
-SETTINGS = _TOP + _SYNC + _RSYNC + _SSH
+_BRAKE = (
+    Setting(
+        "max_deletes", Scope.BRAKE, DeletesAtMost(), MaxDeletes(percent=50),
+        "What would delete more on the target holds the sync before anything is deleted, until 'lsyncd-sd "
+        "accept' releases it. A percentage is of the entries of the source, and does not count for a source "
+        "of at most 100.",
+        "1000", default_words="50%",
+    ),
+)  # fmt: skip
+
+SETTINGS = _TOP + _SYNC + RSYNC_KEYS + _SSH + _BRAKE
 
 
 def settings_of(scope: Scope) -> dict[str, Setting]:

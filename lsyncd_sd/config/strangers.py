@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 
-from lsyncd_sd.config.settings import SETTINGS, Scope
+from lsyncd_sd.config.setting import Scope
+from lsyncd_sd.config.settings import SETTINGS
 
 _YET = "this version does not have it yet"
 _JOURNAL = "there is nothing to set: messages go to the journal, see 'log_level'"
@@ -18,15 +20,16 @@ _SSH = "use the section 'ssh' of the sync"
 _TO_COME = {
     Scope.TOP: ("max_processes",),
     Scope.SYNC: (
-        "actions", "batch_size_limit", "brake", "exclude_from", "filter", "filter_from", "hooks", "host",
-        "max_processes", "open_file_delay", "startup", "targetdir", "targets", "watch_modify",
+        "actions", "exclude_from", "filter", "filter_from", "hooks", "host", "max_processes", "startup",
+        "targetdir", "targets",
     ),
     Scope.RSYNC: (
         "append", "append_verify", "backup", "backup_dir", "copy_dirlinks", "copy_links",
         "copy_unsafe_links", "delete_excluded", "existing", "ignore_times", "keep_dirlinks",
-        "one_file_system", "suffix", "temp_dir", "update",
+        "suffix", "temp_dir", "update",
     ),
     Scope.SSH: (),
+    Scope.BRAKE: (),
 }  # fmt: skip
 
 # words of Lsyncd, in snake case, that are not simply ours
@@ -51,7 +54,7 @@ _LSYNCD = {
     "nodaemon": _SYSTEMD,
     "status_file": _STATUS,
     "status_interval": _STATUS,
-    "inotify_mode": "there is nothing to set in this version",
+    "inotify_mode": "use 'watch_modify'",
 }
 
 _LSYNCD_RSYNC = {
@@ -70,12 +73,19 @@ _LSYNCD_RSYNC = {
 
 _LSYNCD_SSH = {"_extra": "use 'extra'", "key": "use 'identity_file'"}
 
-_FOREIGN = {Scope.TOP: _LSYNCD, Scope.SYNC: _LSYNCD, Scope.RSYNC: _LSYNCD_RSYNC, Scope.SSH: _LSYNCD_SSH}
+_FOREIGN: Mapping[Scope, Mapping[str, str]] = {
+    Scope.TOP: _LSYNCD,
+    Scope.SYNC: _LSYNCD,
+    Scope.RSYNC: _LSYNCD_RSYNC,
+    Scope.SSH: _LSYNCD_SSH,
+    Scope.BRAKE: {},
+}
 _PLACES = {
     Scope.TOP: "it belongs to the top of the file",
     Scope.SYNC: "it belongs to the sync itself",
     Scope.RSYNC: "it belongs under 'rsync:'",
     Scope.SSH: "it belongs under 'ssh:'",
+    Scope.BRAKE: "it belongs under 'brake:'",
 }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
-from lsyncd_sd.config.model import Delete, Target
+from lsyncd_sd.config.model import Delete, MaxDeletes, Target
 from lsyncd_sd.config.nodes import BrokenNode, ListNode, MapNode, Node, Scalar, describe
 from lsyncd_sd.config.report import Refused, Report, shown
 
@@ -21,6 +21,9 @@ _TRUE_WORDS = frozenset(("true", "yes", "on"))
 _FALSE_WORDS = frozenset(("false", "no", "off"))
 _SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([smhd]?)")
+# as dd, head and rsync count: K is 1024
+_BYTES = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([KkMmGgTt]?)")
 _INTEGER = re.compile(r"0|-?[1-9][0-9]{0,15}")
 
 
@@ -180,6 +183,53 @@ class Duration(ValueType):
 
     def plain(self, value: Any) -> Any:
         return int(value) if value == int(value) else value
+
+
+class Size(ValueType):
+    """A number of bytes, or with a unit: 1000000, 500M, 1.5G."""
+
+    words = "a number of bytes, or of one of the units K, M, G, T"
+
+    def convert_scalar(self, node: Scalar) -> Any:
+        found = _SIZE.fullmatch(node.text)
+        if not found:
+            raise Refused(f"{shown(node.text)} is not a size", "write a number of bytes, or 500M, 1.5G")
+        size = int(Decimal(found.group(1)) * _BYTES[found.group(2).upper()])
+        if size == 0:
+            raise Refused(f"{shown(node.text)} is no bytes at all", "leave the key out for no limit")
+        return size
+
+    def schema(self) -> Schema:
+        text = {"type": "string", "pattern": f"^{_SIZE.pattern}$"}
+        return {"anyOf": [{"type": "integer", "minimum": 1}, text]}
+
+
+class DeletesAtMost(ValueType):
+    """How much may be deleted without asking: a number, a percentage, or any number."""
+
+    words = "a whole number, a percentage such as 50%, or unlimited"
+    _UNLIMITED = "unlimited"
+    _PERCENTAGE = re.compile(r"([0-9]|[1-9][0-9]|100) ?%")
+    _NUMBER = Integer(0, 1_000_000_000)
+
+    def convert_scalar(self, node: Scalar) -> Any:
+        if node.text == self._UNLIMITED:
+            return MaxDeletes()
+        found = self._PERCENTAGE.fullmatch(node.text)
+        if found:
+            return MaxDeletes(percent=int(found.group(1)))
+        if not re.fullmatch("[0-9]+", node.text):
+            raise Refused(f"{shown(node.text)} is not {self.words}")
+        return MaxDeletes(number=self._NUMBER.convert_scalar(node))
+
+    def schema(self) -> Schema:
+        percentage = {"type": "string", "pattern": f"^({self._PERCENTAGE.pattern})$"}
+        return {"anyOf": [self._NUMBER.schema(), percentage, {"enum": [self._UNLIMITED]}]}
+
+    def plain(self, value: Any) -> Any:
+        if value.percent is not None:
+            return f"{value.percent}%"
+        return self._UNLIMITED if value.number is None else value.number
 
 
 class Choice(ValueType):

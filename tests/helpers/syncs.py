@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lsyncd_sd.config.model import Delete, RsyncOptions, SshOptions, Sync, Target, TargetKind
+from lsyncd_sd.config.model import Delete, MaxDeletes, RsyncOptions, SshOptions, Sync, Target, TargetKind
 
 ARCHIVE_FLAGS = ("-l", "-p", "-t", "-g", "-o", "-D")
 """What `archive: true` gives, without the recursion that each run's shape decides."""
@@ -28,11 +28,15 @@ def make_sync(**changes: Any) -> Sync:
         "mode": "rsync",
         "delay": 5.0,
         "max_changes": 1000,
+        "open_file_delay": 300.0,
+        "watch_modify": True,
+        "batch_size_limit": None,
         "delete": Delete.ALWAYS,
         "exclude": (),
         "timeout": 0,
         "exit_codes": (),
         "log_level": "info",
+        "max_deletes": MaxDeletes(percent=50),
         "rsync": PLAIN_RSYNC,
         "ssh": PLAIN_SSH,
         "file_stem": "home",

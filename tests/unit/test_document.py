@@ -21,7 +21,8 @@ from lsyncd_sd.config.model import Configuration
 from lsyncd_sd.config.nodes import ListNode, Scalar, parse
 from lsyncd_sd.config.reader import read_text
 from lsyncd_sd.config.report import Report
-from lsyncd_sd.config.settings import SETTINGS, Scope, default_settings, settings_of
+from lsyncd_sd.config.setting import Scope
+from lsyncd_sd.config.settings import SETTINGS, default_settings, settings_of
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MAN_PAGE = ROOT / "docs" / "man" / "lsyncd-sd.yaml.5.scd"
@@ -55,9 +56,12 @@ EVERYTHING = """
         exclude: ["*.tmp", "+ a", "é", "!x", "5", "true", "~", "a: b", "\\x01"]
         exit_codes: {23: ok, 24: target-full}
         log_level: debug
+        batch_size_limit: 1.5G
+        brake: {max_deletes: 7%}
         rsync: {extra: [--fsync], chmod: 0755, chown: "5", rsync_path: "a 'b' \\"c\\""}
         ssh: {port: 22, identity_file: ~/.ssh/k, options: {A: "yes", B: "a b"}, extra: [-J, "g h"]}
-      - {name: "1e3", source: /null, target: /true, timeout: 1d, delete: no, max_changes: 7, delay: 604800}
+      - {name: "1e3", source: /null, target: /true, timeout: 1d, delete: no, max_changes: 7, delay: 604800,
+        brake: {max_deletes: 7}}
       - {name: d, source: /d, target: "rsync://u@[::1]:99/m/p", rsync: {password_file: /p}}
     """
 
@@ -136,7 +140,8 @@ def test_the_sample_fits_a_terminal() -> None:
 
 def test_the_schema_has_every_setting_and_no_other() -> None:
     definitions = schema()["definitions"]
-    for scope, name in ((Scope.SYNC, "sync"), (Scope.RSYNC, "rsync"), (Scope.SSH, "ssh")):
+    for scope in set(Scope) - {Scope.TOP}:
+        name = scope.value
         assert set(definitions[name]["properties"]) == set(settings_of(scope))
         assert definitions[name]["additionalProperties"] is False
     assert set(definitions["defaults"]["properties"]) == set(default_settings())

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsyncd_sd.config.model import Configuration, Delete, SshOptions, Sync
+from lsyncd_sd.config.model import Configuration, Delete, MaxDeletes, SshOptions, Sync
 from lsyncd_sd.config.reader import MAXIMUM_BYTES, read_file, read_text
 from lsyncd_sd.errors import ConfigurationError, ExitStatus, Problem
 
@@ -46,6 +46,9 @@ def test_two_lines_are_a_configuration() -> None:
     assert (sync.name, sync.source, sync.target.text) == ("home", "/home", "host:/srv/home")
     assert (sync.mode, sync.delay, sync.max_changes, sync.delete) == ("rsync", 5.0, 1000, Delete.ALWAYS)
     assert (sync.exclude, sync.timeout, sync.exit_codes, sync.log_level) == ((), 300, (), "info")
+    assert (sync.open_file_delay, sync.watch_modify, sync.batch_size_limit) == (300.0, True, None)
+    assert sync.max_deletes == MaxDeletes(percent=50)
+    assert not sync.one_file_system
     assert (sync.rsync.binary, sync.rsync.extra) == ("rsync", ())
     assert sync.rsync.flags == ("-l", "-p", "-t", "-g", "-o", "-D")
     assert sync.ssh == SshOptions("ssh", None, None, None, (), ())
@@ -114,6 +117,20 @@ def test_one_sync_of_a_list_may_go_without_a_name() -> None:
         ("delay: 0", "delay", 0.0),
         ("delay: 7d", "delay", 604800.0),
         ("max_changes: 1", "max_changes", 1),
+        ("open_file_delay: 1h", "open_file_delay", 3600.0),
+        ("watch_modify: no", "watch_modify", False),
+        ("batch_size_limit: 1", "batch_size_limit", 1),
+        ("batch_size_limit: 500M", "batch_size_limit", 500 * 1024**2),
+        ("batch_size_limit: '1.5 k'", "batch_size_limit", 1536),
+        ("batch_size_limit: 2T", "batch_size_limit", 2 * 1024**4),
+        ("brake: {max_deletes: 0}", "max_deletes", MaxDeletes(number=0)),
+        ("brake: {max_deletes: 1000}", "max_deletes", MaxDeletes(number=1000)),
+        ("brake: {max_deletes: 0%}", "max_deletes", MaxDeletes(percent=0)),
+        ("brake: {max_deletes: '100 %'}", "max_deletes", MaxDeletes(percent=100)),
+        ("brake: {max_deletes: unlimited}", "max_deletes", MaxDeletes()),
+        ("brake: {}", "max_deletes", MaxDeletes(percent=50)),
+        ("rsync: {one_file_system: yes}", "one_file_system", True),
+        ("rsync: {whole_file: yes}", "one_file_system", False),
         ("delete: true", "delete", Delete.ALWAYS),
         ("delete: no", "delete", Delete.NEVER),
         ("delete: startup", "delete", Delete.STARTUP),
@@ -147,6 +164,7 @@ def test_a_value_is_read_by_its_own_type(line: str, attribute: str, value: objec
         ("{archive: no, checksum: yes, compress: yes, executability: yes}", ("-l", "-t", "-c", "-z", "-E")),
         ("{archive: no, ipv4: yes, omit_dir_times: yes, omit_link_times: yes}", ("-l", "-t", "-4", "-O",
          "-J")),
+        ("{archive: no, one_file_system: yes}", ("-l", "-t", "-x")),
         ("{archive: no, sparse: yes, whole_file: yes}", ("-l", "-t", "-S", "-W")),
         ("{archive: no, whole_file: no, inplace: yes, numeric_ids: yes, ipv6: yes}",
          ("-l", "-t", "-6", "--no-whole-file", "--inplace", "--numeric-ids")),
