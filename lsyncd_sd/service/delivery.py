@@ -23,12 +23,11 @@ from lsyncd_sd.plan.change import Change
 from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity
-from lsyncd_sd.service.errands import (
+from lsyncd_sd.service.errands import Errands, SourceGate
+from lsyncd_sd.service.interruptions import (
     INTERRUPTIONS,
-    Errands,
     HeldError,
     HostBusyError,
-    SourceGate,
     TroubleError,
 )
 from lsyncd_sd.service.journal import Event, Journal

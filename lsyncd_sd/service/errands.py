@@ -14,38 +14,11 @@ from lsyncd_sd.mirror.steps import Steps
 from lsyncd_sd.plan.batch import Marks, Sample
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity, check_first_run, check_source, check_target
+from lsyncd_sd.service.interruptions import HeldError, HostBusyError, SourceLostError, TroubleError
 from lsyncd_sd.service.journal import Journal
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.state import Record, Store
 from lsyncd_sd.watch.source import Source
-
-
-class SourceLostError(Exception):
-    """The source's root is missing, or another directory than the one that is watched."""
-
-
-class HeldError(Exception):
-    """It is not safe to go on."""
-
-    def __init__(self, hold: Hold) -> None:
-        super().__init__(hold.reason)
-        self.hold = hold
-
-
-class HostBusyError(Exception):
-    """As many full syncs to this host as are allowed run already."""
-
-
-class TroubleError(Exception):
-    """The target cannot be used now; ends the steps before anything was sent."""
-
-    def __init__(self, verdict: Verdict) -> None:
-        super().__init__(verdict.message)
-        self.verdict = verdict
-
-
-# What ends an errand before its end, without being a fault of the program.
-INTERRUPTIONS = (SourceLostError, HeldError, HostBusyError, TroubleError)
 
 
 class SourceGate:

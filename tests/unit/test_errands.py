@@ -24,14 +24,8 @@ from lsyncd_sd.plan.batch import Mark, Marks, Sample
 from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity, Memory
-from lsyncd_sd.service.errands import (
-    Errands,
-    HeldError,
-    HostBusyError,
-    SourceGate,
-    SourceLostError,
-    TroubleError,
-)
+from lsyncd_sd.service.errands import Errands, SourceGate
+from lsyncd_sd.service.interruptions import HeldError, HostBusyError, SourceLostError, TroubleError
 from lsyncd_sd.service.journal import Entry, Journal, Priority
 from lsyncd_sd.service.locks import FULL_SYNCS_PER_HOST, Locks
 from lsyncd_sd.service.state import Record, Store
