@@ -96,6 +96,7 @@ class RsyncMirror:
         self._on_percent = on_percent
         self._overrides = dict(sync.exit_codes)
         self.commands = Commands(sync, filters)
+        self._keeps_links = sync.rsync.is_on("hard_links")
         self._is_confine_probed = False
         # Listed by runs that broke off, where no level would remove their temporary files.
         self._leftovers: set[bytes] = set()
@@ -252,7 +253,8 @@ class RsyncMirror:
     def _batch_run(self, marks: Marks, shape: Shape) -> Run | None:
         with self._open_source() as source:
             self._forget_gone(source)
-            return self.commands.batch_run(build(marks, source.kind, self._filters.hides), shape)
+            batch = build(marks, source.kind, self._filters.hides, keeps_links=self._keeps_links)
+            return self.commands.batch_run(batch, shape)
 
     def _gone(self, marks: Marks) -> set[bytes]:
         with self._open_source() as source:

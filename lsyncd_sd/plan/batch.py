@@ -78,16 +78,22 @@ LookUp = Callable[[bytes], Kind]
 IsHidden = Callable[[bytes, bool], bool]
 
 
-def build(marks: Marks, kind_of: LookUp, is_hidden: IsHidden) -> Batch:
+def build(marks: Marks, kind_of: LookUp, is_hidden: IsHidden, *, keeps_links: bool = False) -> Batch:
     """Return the batch that makes the target right for `marks`.
 
     `kind_of(path)` must answer from one consistent look at the source; `is_hidden(path, is_directory)`
-    tells what the filters exclude, by a rule for the path or for a directory above it.
+    tells what the filters exclude, by a rule for the path or for a directory above it. `keeps_links`: what
+    is not a directory travels with the subtrees, because rsync links only what it sees in one run.
     """
     batch = Batch()
     for path, mark in marks.items():
         _list_one(batch, path, mark, kind_of, is_hidden)
     _drop_covered(batch)
+    if keeps_links and batch.exact_subtrees:
+        files = {path for path in batch.exact_entries | batch.entries if kind_of(path) is Kind.OTHER}
+        batch.exact_subtrees |= files
+        batch.exact_entries -= files
+        batch.entries -= files
     return batch
 
 

@@ -31,6 +31,7 @@ from lsyncd_sd.service.interruptions import (
     TroubleError,
 )
 from lsyncd_sd.service.journal import Event, Journal
+from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
@@ -100,7 +101,10 @@ class Delivery:
         self._collator = Collator(Limits(sync.delay, sync.max_changes))
         self._gate = SourceGate(sync.source)
         mirror = RsyncMirror(loop, sync, filters, self._gate.open, self._progress)
-        self._errands = Errands(sync, filters, self._gate, mirror, store, locks, journal, accepted)
+        self._links = LinkedNames(loop, self._gate.open, filters)
+        self._errands = Errands(
+            sync, filters, self._gate, mirror, self._links, store, locks, journal, accepted
+        )
         self._back_off = BackOff(random.Random())  # noqa: S311  (jitter, not a secret)
         self._is_settled = False
         # Why a full sync is wanted; and why the one under way was: a new wish may come while it runs.
@@ -129,6 +133,7 @@ class Delivery:
     def source_ready(self, identity: Identity, full_sync_reason: str) -> None:
         """The source is watched: begin with a full sync."""
         self._gate.identity = identity
+        self._links.forget()
         self._is_settled = True
         self._full_sync_reason = full_sync_reason
         self._poke()

@@ -16,6 +16,7 @@ from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity, check_first_run, check_source, check_target
 from lsyncd_sd.service.interruptions import HeldError, HostBusyError, SourceLostError, TroubleError
 from lsyncd_sd.service.journal import Journal
+from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.state import Record, Store
 from lsyncd_sd.watch.source import Source
@@ -57,6 +58,7 @@ class Errands:
         filters: Filter,
         gate: SourceGate,
         mirror: RsyncMirror,
+        links: LinkedNames,
         store: Store,
         locks: Locks,
         journal: Journal,
@@ -66,6 +68,7 @@ class Errands:
         self._filters = filters
         self._gate = gate
         self._mirror = mirror
+        self._links = links
         self._store = store
         self._locks = locks
         self._journal = journal
@@ -101,7 +104,8 @@ class Errands:
     def batch(self, take_marks: Callable[[], Marks]) -> Steps[Report]:
         """Make the target right for the marks, which are taken when the guards are passed."""
         yield from self._check_target()
-        return (yield from self._mirror.batch(take_marks()))
+        marks = yield from self._links.bring_along(take_marks())
+        return (yield from self._mirror.batch(marks))
 
     def note_emptiness(self) -> None:
         """Remember whether the source holds anything: an empty one after a restart is suspicious then."""

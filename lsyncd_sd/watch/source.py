@@ -12,6 +12,7 @@ from types import TracebackType
 
 from lsyncd_sd.plan.batch import Kind, Sample
 from lsyncd_sd.plan.guard import Identity
+from lsyncd_sd.watch.links import Inode
 
 # How many entries are looked at for a sample: enough for any ordinary tree, and no walk of a huge one.
 SAMPLE_SEARCH_ENTRIES = 2000
@@ -75,6 +76,14 @@ class Source:
             known = self._lstat(path) if self.kind(parent) is Kind.DIRECTORY else Kind.MISSING
             self._kinds[path] = known
         return known
+
+    def is_file(self, path: bytes, inode: Inode) -> bool:
+        """Tell whether `path` is a name of this very file."""
+        try:
+            status = os.lstat(path, dir_fd=self.descriptor)
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) == inode
 
     def find_sample(self, is_excluded: Callable[[bytes, bool], bool]) -> Sample | None:
         """Return a small regular file whose modification time has broken seconds, None if none is near."""

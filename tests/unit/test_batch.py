@@ -171,3 +171,23 @@ def test_merged_marks_promise_what_both_do(one: Mark, other: Mark, expected: Mar
 )
 def test_is_below(path: bytes, directories: set[bytes], expected: bool) -> None:
     assert is_below(path, directories) is expected
+
+
+@pytest.mark.parametrize("keeps_links", [False, True])
+def test_files_travel_with_subtrees_where_links_are_kept(keeps_links: bool) -> None:
+    marks = {
+        b"d/e": Mark(SUBTREE, EXACT),
+        b"d": Mark(ENTRY, EXACT),
+        b"file": Mark(ENTRY, EXACT),
+        b"link": Mark(ENTRY, LOOSE),
+    }
+    batch = build(marks, kind_of, FILTER.hides, keeps_links=keeps_links)
+    files = {b"file", b"link"} if keeps_links else set()
+    assert batch.exact_subtrees == {b"d/e"} | files
+    assert batch.exact_entries == {b"d", b"file"} - files
+    assert batch.entries == {b"link"} - files
+
+
+def test_without_subtrees_files_stay_entries() -> None:
+    batch = build({b"file": Mark(ENTRY, EXACT)}, kind_of, FILTER.hides, keeps_links=True)
+    assert batch.exact_entries == {b"file"}

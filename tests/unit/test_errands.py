@@ -16,6 +16,7 @@ import pytest
 from helpers.syncs import local_target, make_sync
 
 from lsyncd_sd.config.model import Delete, Target, TargetKind
+from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.command import Commands, Statistics
 from lsyncd_sd.mirror.outcome import Outcome, Verdict
 from lsyncd_sd.mirror.rsync import Report
@@ -27,6 +28,7 @@ from lsyncd_sd.plan.guard import Identity, Memory
 from lsyncd_sd.service.errands import Errands, SourceGate
 from lsyncd_sd.service.interruptions import HeldError, HostBusyError, SourceLostError, TroubleError
 from lsyncd_sd.service.journal import Entry, Journal, Priority
+from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import FULL_SYNCS_PER_HOST, Locks
 from lsyncd_sd.service.state import Record, Store
 from lsyncd_sd.watch.source import Source, identity_of
@@ -101,8 +103,9 @@ class Case:
         self.mirror = FakeMirror(Commands(self.sync, filters))
         journal = Journal(self, Priority.DEBUG)
         mirror: Any = self.mirror
+        links = LinkedNames(Loop(), self.gate.open, filters)
         self.errands = Errands(
-            self.sync, filters, self.gate, mirror, self.store, self.locks, journal, accepted
+            self.sync, filters, self.gate, mirror, links, self.store, self.locks, journal, accepted
         )
 
     def write(self, entry: Entry) -> None:
