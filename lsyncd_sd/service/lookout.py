@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Keeps one source watched: waits for it, walks it, reads what happens, and begins anew when it was lost."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lsyncd_sd.loop import Loop, Timer
+from lsyncd_sd.plan.change import Change, Depth
+from lsyncd_sd.plan.guard import Identity
+from lsyncd_sd.printable import printable
+from lsyncd_sd.service.journal import Event, Journal
+from lsyncd_sd.service.notify import Notifier
+from lsyncd_sd.service.standing import Standing
+from lsyncd_sd.service.status import State
+from lsyncd_sd.watch.source import Source
+from lsyncd_sd.watch.watcher import WALK_STEP, Watcher
+
+# How often a missing source is looked for.
+SOURCE_POLL_SECONDS = 2.0
+
+# How soon the watches are set anew after the queue has overflowed: at once would lose the race again.
+OVERFLOW_PAUSE_SECONDS = 1.0
+
+# How often what could not be watched is mirrored by looking. A guess: seldom enough for a large tree.
+UNWATCHED_RESCAN_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """Who wants to know.
+
+    `on_watched`: everything is watched from now on; called after each walk. `on_changes`: what was seen,
+    and whether every directory heard of is watched. `on_lost`: nothing is seen until `on_watched`, because
+    of this reason. `on_progress`: the figures changed.
+    """
+
+    on_watched: Callable[[Identity], None]
+    on_changes: Callable[[list[Change], bool], None]
+    on_lost: Callable[[str], None]
+    on_progress: Callable[[], None]
+
+
+class Lookout:
+    """The watches of one source on the inotify queue `queue`, which belongs to the caller."""
+
+    def __init__(
+        self,
+        loop: Loop,
+        source: str,
+        queue: int,
+        watcher: Watcher,
+        journal: Journal,
+        standing: Standing,
+        notifier: Notifier,
+        ping_interval: float,
+        listener: Listener,
+    ) -> None:
+        self._loop = loop
+        self._path = os.fsencode(source)
+        self._queue = queue
+        self._watcher = watcher
+        self._journal = journal
+        self._standing = standing
+        self._notifier = notifier
+        self._ping_interval = ping_interval
+        self._listener = listener
+        self._is_stopped = False
+        self._is_watching = False
+        # Which directory the watches are on.
+        self._watched: Identity | None = None
+        self._is_read_scheduled = False
+        self._walk_timer: Timer | None = None
+        self._told_unwatched: set[bytes] = set()
+
+    @property
+    def directories(self) -> int:
+        """The number of directories watched."""
+        return self._watcher.directories
+
+    def start(self) -> None:
+        """Begin to watch; the source is waited for as long as it is not there."""
+        self._start_watching()
+        self._loop.call_later(UNWATCHED_RESCAN_SECONDS, self._rescan_unwatched)
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._is_stopped = True
+        self._loop.forget(self._queue)
+
+    def check_source(self) -> None:
+        """See whether the path still leads to the directory that is watched.
+
+        No event tells of a mount on top of it, nor of a symlink above it that leads elsewhere now.
+        """
+        if not self._is_watching or self._is_stopped:
+            return
+        try:
+            with Source(self._path) as source:
+                is_the_same = source.identity() == self._watched
+        except OSError:
+            is_the_same = False
+        if not is_the_same:
+            self.source_is_gone()
+
+    # ------------------------------------------------------------------ watching
+
+    def _start_watching(self) -> None:
+        """Watch the source from its root on; keep trying where that is not possible."""
+        if self._is_stopped:
+            return
+        try:
+            with Source(self._path) as source:
+                self._watched = source.identity()
+                self._watcher.restart()
+        except OSError as error:
+            self._cannot_watch(error)
+            return
+        self._is_watching = True
+        self._standing.enter(State.WATCHING)
+        self._loop.watch_reads(self._queue, self._read)
+        self._walk()
+
+    def _cannot_watch(self, error: OSError) -> None:
+        place = printable(self._path)
+        if error.errno == errno.ENOSPC:
+            reason = f"no inotify watches are left: {_watch_limit_hint(1)}"
+            self._journal.error(f"cannot watch {place}: {reason}", Event.WATCH_LIMIT, errno=errno.ENOSPC)
+            self._standing.enter(State.FAILING, reason)
+        else:
+            self._standing.enter(State.SOURCE_MISSING, f"{place}: {error.strerror}; waiting for it")
+        self._notifier.ready()
+        self._loop.call_later(SOURCE_POLL_SECONDS, self._start_watching)
+
+    def _walk(self) -> None:
+        """Set the watches of a new walk step by step, so that pings, events and signals get their turn."""
+        if self._is_stopped:
+            return
+        if not self._watcher.walk(WALK_STEP):
+            self._notifier.walking(self._ping_interval * 3)
+            self._listener.on_progress()
+            self._walk_timer = self._loop.call_later(0, self._walk)
+            return
+        self._tell_unwatched()
+        self.check_source()
+        if not self._is_watching or self._watched is None:
+            return
+        self._listener.on_watched(self._watched)
+        self._notifier.ready()
+        self._schedule_read()
+
+    def _read(self) -> None:
+        self._is_read_scheduled = False
+        if not self._is_watching or self._is_stopped:
+            return
+        changes = self._watcher.read()
+        if self._watcher.root_lost:
+            self.source_is_gone()
+        elif self._watcher.overflowed:
+            self._overflowed()
+        else:
+            if self._watcher.unwatched:
+                self._tell_unwatched()
+            if changes:
+                self._listener.on_progress()
+            self._listener.on_changes(changes, self._watcher.settled)
+            if not self._watcher.settled:
+                self._schedule_read()
+
+    def _schedule_read(self) -> None:
+        """Read again although the queue may stay silent: places in doubt wait for an empty queue."""
+        if not self._is_read_scheduled:
+            self._is_read_scheduled = True
+            self._loop.call_later(0, self._read)
+
+    def _overflowed(self) -> None:
+        self._journal.warning(
+            "the inotify queue has overflowed: changes were lost, a full sync will find them",
+            Event.OVERFLOW,
+        )
+        self._pause("the inotify queue has overflowed", OVERFLOW_PAUSE_SECONDS)
+
+    def source_is_gone(self) -> None:
+        """The source is not there, or another directory than the one that is watched: wait for it."""
+        if not self._is_watching:
+            return
+        place = printable(self._path)
+        self._standing.enter(State.SOURCE_MISSING, f"{place} is gone or was replaced; waiting for it")
+        self._pause("the source was away", SOURCE_POLL_SECONDS)
+
+    def _pause(self, reason: str, seconds: float) -> None:
+        """Begin anew in a while; a walk under way ends here."""
+        self._is_watching = False
+        if self._walk_timer is not None:
+            self._walk_timer.cancel()
+        self._loop.forget(self._queue)
+        self._listener.on_lost(reason)
+        self._loop.call_later(seconds, self._start_watching)
+
+    # ------------------------------------------------------------------ what cannot be watched
+
+    def _tell_unwatched(self) -> None:
+        new = self._watcher.unwatched.keys() - self._told_unwatched
+        if not new:
+            return
+        self._told_unwatched |= new
+        self._tell_watch_limit([path for path in new if self._watcher.unwatched[path] == errno.ENOSPC])
+        for path in sorted(new):
+            number = self._watcher.unwatched[path]
+            if number != errno.ENOSPC:
+                self._journal.warning(
+                    f"cannot watch {printable(path)}: {os.strerror(number)}; what is below it is "
+                    f"compared every {UNWATCHED_RESCAN_SECONDS / 60:.0f} minutes",
+                    Event.DIRECTORY_UNREADABLE,
+                    path=path,
+                    errno=number,
+                )
+
+    def _tell_watch_limit(self, paths: list[bytes]) -> None:
+        if not paths:
+            return
+        total = sum(number == errno.ENOSPC for number in self._watcher.unwatched.values())
+        total += self._watcher.unwatched_uncounted
+        hint = _watch_limit_hint(self._watcher.directories + total)
+        message = f"{total} directories and what is below them are not watched: {hint}"
+        self._standing.set_blind_spot("watches", message)
+        self._journal.error(
+            message,
+            Event.WATCH_LIMIT,
+            repeats_as="watch limit",
+            errno=errno.ENOSPC,
+            path=min(paths),
+        )
+
+    def _rescan_unwatched(self) -> None:
+        paths = [b""] if self._watcher.unwatched_uncounted else list(self._watcher.unwatched)
+        changes = [Change(path, Depth.SUBTREE, False) for path in paths]
+        if changes and self._is_watching and not self._is_stopped:
+            self._listener.on_changes(changes, self._watcher.settled)
+        self._loop.call_later(UNWATCHED_RESCAN_SECONDS, self._rescan_unwatched)
+
+
+def _watch_limit_hint(needed: int) -> str:
+    """Return what to type; half as many again leaves room for the other programs of the same user."""
+    return (
+        f"sysctl fs.inotify.max_user_watches={max(8192, needed + needed // 2)} "
+        "(and in /etc/sysctl.d/ to keep it), then `lsyncd-sd restart` this sync"
+    )
