@@ -7,7 +7,7 @@ import re
 
 from lsyncd_sd.config.report import Refused, shown
 from lsyncd_sd.config.target import local_path
-from lsyncd_sd.plan.filters import MAX_PATTERN_BYTES
+from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES
 
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}"
 # rsync's own rule for --bwlimit: a number, a unit, and one byte more or less

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from lsyncd_sd.config.model import Delete, SshOptions, Sync, TargetKind
 from lsyncd_sd.plan.batch import Batch
 from lsyncd_sd.plan.filters import Filter
+from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES
 
 # ssh must fail rather than ask, and notice a peer that is gone: a minute without an answer ends it.
 # Given after the user's own options: of two settings ssh takes the first.
@@ -152,21 +153,35 @@ class Commands:
 
     @property
     def levels_remove_leftovers(self) -> bool:
-        """Whether a level removes the temporary file of a broken-off run: it must delete, unfiltered."""
-        return self._levels_delete and not self._filters.rsync_arguments()
+        """Whether a level removes the temporary file of a broken-off run: no rule may protect it."""
+        return self._levels_delete and not self._filters.may_protect
 
     def gone_runs(self, gone: Iterable[bytes]) -> Iterator[Run]:
         """Yield the runs that delete the paths of `gone`, and nothing else, for `delete: running`.
 
-        What the sync's filters protect stays: their rules go before, and the first that matches decides.
+        What the sync's filters protect stays, in the directories that go, too.
         """
         if not self.deletes_by_name:
             return
-        for some in _chunks(gone):
-            rules = []
-            for path in some:
-                rules += [f"--filter=R /{_pattern(path)}", f"--filter=R /{_pattern(path, below=True)}"]
-            yield self._risk_run(Shape.GONE, some, self._options(after=[*rules, "--filter=P *"]))
+        # rsync drops a longer rule, and with it would go the protection of all other names.
+        shown = (path for path in gone if len(_anchored(path.rpartition(b"/")[0])) < MAX_PATTERN_BYTES)
+        for some in _chunks(shown):
+            yield self._risk_run(Shape.GONE, some, self._options(self._gone_rules(some)))
+
+    def _gone_rules(self, paths: Sequence[bytes]) -> list[str]:
+        """Return rules for the directories of `paths` that put nothing else in them at risk.
+
+        They go before the sync's own: one of those may be an exception, which puts at risk whatever it
+        matches. So what those say about the paths is asked here; for what lies below they decide.
+        """
+        rules = []
+        for path in paths:
+            for is_directory, end in ((True, "/"), (False, "")):
+                name = "P" if self._filters.protects(path, is_directory) else "R"
+                rules.append(f"--filter={name} /{_pattern(path)}{end}")
+        for directory in sorted({path.rpartition(b"/")[0] for path in paths}):
+            rules.append(f"--filter=P {os.fsdecode(_anchored(directory))}*")
+        return rules
 
     def leftover_runs(self, paths: Iterable[bytes]) -> Iterator[Run]:
         """Yield the runs that remove the temporary files of `paths`, and delete nothing else.
@@ -297,12 +312,16 @@ def _chunks(paths: Iterable[bytes]) -> Iterator[list[bytes]]:
         yield listed[start : start + RULES_PER_RUN]
 
 
-def _pattern(path: bytes, *, below: bool = False) -> str:
-    """Return the pattern of exactly this path; with `below`, of it as a directory and all that it holds."""
+def _pattern(path: bytes) -> str:
+    """Return the pattern of exactly this path."""
     # Without a wildcard rsync compares the pattern as it stands, backslashes too.
-    has_wildcards = below or re.search(rb"[*?\[]", path) is not None
-    pattern = _escaped(path) if has_wildcards else path
-    return os.fsdecode(pattern + (b"/***" if below else b""))
+    has_wildcards = re.search(rb"[*?\[]", path) is not None
+    return os.fsdecode(_escaped(path) if has_wildcards else path)
+
+
+def _anchored(directory: bytes) -> bytes:
+    """Return how a pattern with wildcards for names in this directory begins."""
+    return b"/" + _escaped(directory) + b"/" if directory else b"/"
 
 
 def _temporary_pattern(path: bytes) -> bytes:
@@ -311,8 +330,7 @@ def _temporary_pattern(path: bytes) -> bytes:
     # A name that begins with a dot gets no second one.
     name = name.removeprefix(b".")
     kept = _escaped(name[:_LONGEST_WHOLE_NAME]) + (b"*" if len(name) > _LONGEST_WHOLE_NAME else b"")
-    anchor = b"/" + _escaped(directory) + b"/" if directory else b"/"
-    return anchor + b"." + kept + b"." + b"[A-Za-z0-9]" * 6
+    return _anchored(directory) + b"." + kept + b"." + b"[A-Za-z0-9]" * 6
 
 
 def _escaped(name: bytes) -> bytes:

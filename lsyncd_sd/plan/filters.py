@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Decide which paths a sync leaves out, with exactly the meaning rsync gives to its exclude patterns.
+"""Decides which paths a sync leaves out and which the target keeps, with the meaning rsync gives to rules.
 
-The watcher must not watch what rsync will not send, and nothing may be sent that rsync would leave out; so
-this module follows rsync where its manual page says less, and where it does something odd. Every pattern
-becomes a regular expression over `/` + path, and all rules of a filter become the alternatives of one
-expression: the first alternative that fits is the first rule that matches.
+All rules of one side become the alternatives of one regular expression: the first alternative that fits is
+the first rule that matches. rsync gets the same rules as arguments, in one form and with their sides
+resolved, so that nothing it is told besides (a rule of our own, an option) can change what they mean.
 """
 
 from __future__ import annotations
@@ -12,287 +11,356 @@ from __future__ import annotations
 import enum
 import functools
 import re
-import string
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 
-MAX_PATTERN_BYTES = 4095
-"""rsync drops a longer pattern, with a message in every run, and goes on without it."""
+from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES, Matcher
 
 PARENT_CACHE_SIZE = 1024
 """Directories whose answer a filter remembers; some 200 KB when full, in every child."""
 
-_NEVER = rb"(?!)"
-_END = rb"\Z"
-_END_OR_BELOW = rb"(?:/.*)?\Z"
+_WORDS = {
+    "include": "+",
+    "exclude": "-",
+    "hide": "H",
+    "show": "S",
+    "protect": "P",
+    "risk": "R",
+    "clear": "!",
+    "merge": ".",
+    "dir-merge": ":",
+}
+_WORD = re.compile(f"({'|'.join(_WORDS)})(?=[ _,]|\\Z)")
+# what follows the name of a rule: modifiers, one space or underscore, the pattern
+_REST = re.compile(r"(?P<modifiers>[^ _]*)(?:[ _](?P<pattern>.*))?", re.DOTALL)
 
-# The pieces of a pattern are regular expressions for one byte each, and these two, which are none.
-_STAR = b"*"
-_STAR_STAR = b"**"
-
-_PIECE = re.compile(rb"\*+|\\.|.", re.DOTALL)
-_CLASS_MEMBER = re.compile(rb"\[:(?P<name>[^]]*):]|\\(.)|([^\\])", re.DOTALL)
-_CLASS_RANGE_END = re.compile(rb"-(?:\\(.)|([^]\\]))", re.DOTALL)
-
-# In the locale our rsync runs in, C.UTF-8, single bytes above 127 belong to no class.
-_NAMED_CLASSES: dict[bytes, frozenset[int]] = {
-    name: frozenset(members)
-    for name, members in {
-        b"alnum": (string.ascii_letters + string.digits).encode(),
-        b"alpha": string.ascii_letters.encode(),
-        b"blank": b" \t",
-        b"cntrl": (*range(0x20), 0x7F),
-        b"digit": string.digits.encode(),
-        b"graph": range(0x21, 0x7F),
-        b"lower": string.ascii_lowercase.encode(),
-        b"print": range(0x20, 0x7F),
-        b"punct": string.punctuation.encode(),
-        b"space": string.whitespace.encode(),
-        b"upper": string.ascii_uppercase.encode(),
-        b"xdigit": string.hexdigits.encode(),
-    }.items()
+_REFUSED_NAMES = {
+    ".": ("files cannot be merged here", "use 'filter_from' for a file with rules"),
+    ":": (
+        "rules in the directories themselves are not possible",
+        "only rsync could follow them: what is not to be watched must be known before; write the rules here",
+    ),
+}
+_REFUSED_MODIFIERS = {
+    "/": "each end would compare it with a path of its own: write the pattern as seen from the source",
+    "C": "write the patterns of CVS as rules of their own",
+    "x": "rules for the names of extended attributes are not possible",
 }
 
 
-class Action(enum.Enum):
-    """What a rule decides for the paths it matches; the value is rsync's sign for it."""
+class BadRuleError(ValueError):
+    """A rule that rsync would refuse or drop, or that cannot be decided outside of rsync.
 
-    EXCLUDE = "-"
-    INCLUDE = "+"
+    `message` says what is wrong with it, `hint` what to do instead.
+    """
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class Side(enum.Flag):
+    """Whose list of names a rule is for: what the source shows, or what the target may lose."""
+
+    SENDER = enum.auto()
+    RECEIVER = enum.auto()
+
+
+BOTH = Side.SENDER | Side.RECEIVER
+
+# the sides that the name of a rule says, and whether it is an exception
+_NAMES = {
+    "-": (None, False),
+    "+": (None, True),
+    "H": (Side.SENDER, False),
+    "S": (Side.SENDER, True),
+    "P": (Side.RECEIVER, False),
+    "R": (Side.RECEIVER, True),
+}
+_NAME_OF = {(sides or BOTH, is_include): name for name, (sides, is_include) in _NAMES.items()}
 
 
 @dataclass(frozen=True, slots=True)
-class Matcher:
-    """Which paths a pattern matches: expressions for the whole of `/` + path, by what kind of file it is."""
+class WrittenRule:
+    """A rule as somebody wrote it.
 
-    for_directories: bytes
-    for_others: bytes
+    `is_pattern`: in the form of --exclude, a pattern with or without `+ ` or `- `, and not that of --filter.
+    `place` (a setting, or `file:line:column`) is for messages and makes no difference between two rules.
+    """
 
-    @classmethod
-    def from_pattern(cls, pattern: bytes) -> Matcher:
-        """Return the matcher of one rsync pattern, given without any rule prefix."""
-        only_directories = pattern.endswith(b"/")
-        pattern = pattern.removesuffix(b"/")
-        has_wildcards = any(byte in pattern for byte in b"*?[")
-        try:
-            pieces = _pieces(pattern.removeprefix(b"/"), has_wildcards)
-        except _MatchesNothingError:
-            return cls(for_directories=_NEVER, for_others=_NEVER)
-        if pattern.endswith(b"***") and pieces[-2:] == [b"/", _STAR_STAR]:
-            for_directories = _expression(pattern, pieces[:-2], _END_OR_BELOW)
-        else:
-            for_directories = _expression(pattern, pieces, _END)
-        for_others = _NEVER if only_directories else _expression(pattern, pieces, _END)
-        return cls(for_directories, for_others)
+    text: str
+    is_pattern: bool = False
+    place: str = field(default="", compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of a filter: what to do with the paths that match."""
+    """What a rule says. `sides` is None if it says nothing about them; see Filter.from_rules()."""
 
-    action: Action
-    matcher: Matcher
+    written: WrittenRule
+    pattern: bytes
+    is_include: bool
+    sides: Side | None = None
+    is_negated: bool = False
+    is_perishable: bool = False
+
+    @classmethod
+    def parse(cls, written: WrittenRule) -> Rule | None:
+        """Return the rule, None for one that clears the list before it. Raises BadRuleError."""
+        rule = _from_pattern(written) if written.is_pattern else _from_filter_rule(written)
+        if rule is not None:
+            _check_pattern(rule.pattern)
+        return rule
+
+    def matcher(self) -> Matcher:
+        """Return what it matches."""
+        matcher = Matcher.from_pattern(self.pattern)
+        return matcher.negated() if self.is_negated else matcher
+
+    def matches(self, path: bytes, is_directory: bool) -> bool:
+        """Return whether it matches this path: for a question now and then, see _Rules for many."""
+        return _Rules([self]).first_match(path, is_directory) is not None
+
+    @property
+    def depends_on_place(self) -> bool:
+        """Whether what it says about a path may change when a directory above is renamed."""
+        return b"/" in self.pattern.removesuffix(b"/") or b"**" in self.pattern
+
+    def argument(self) -> str:
+        """Return the rule as an argument for rsync, with its sides in the name."""
+        name = _NAME_OF[self.sides or BOTH, self.is_include]
+        modifiers = "!" * self.is_negated + "p" * self.is_perishable
+        return f"--filter={name}{modifiers} {self.pattern.decode('utf-8', 'surrogateescape')}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """The rule that decides about a path, and the path it matches: that one or a directory above."""
+
+    rule: Rule
+    path: bytes
 
 
 class Filter:
-    """An ordered list of rules; the first one that matches a path decides, a path without a match stays.
+    """An ordered list of rules; on each side the first one that matches a path decides.
 
     Paths are relative to the source, without a slash at either end. A symlink is not a directory, unless
-    rsync is told to follow it. The source itself (the empty path) is never left out.
+    rsync is told to follow it. The source itself (the empty path) is never left out. Without a match a path
+    is shown, and at risk of being deleted on the target when the source does not have it.
+
+    `depends_on_place`: the source's side may decide otherwise about what is in a renamed directory.
+    `may_protect`: something on the target may be kept.
     """
 
-    __slots__ = ("_arguments", "_directories", "_hides_parent", "_others")
+    __slots__ = ("_hides_parent", "_receiver", "_rules", "_sender", "depends_on_place", "may_protect")
 
-    def __init__(self, rules: Sequence[Rule], arguments: Sequence[str]) -> None:
-        """Take the rules in their order, and the arguments that make rsync decide the same."""
-        self._arguments = tuple(arguments)
-        self._directories = _combine((rule.action, rule.matcher.for_directories) for rule in rules)
-        self._others = _combine((rule.action, rule.matcher.for_others) for rule in rules)
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        """Take the rules in their order; those without sides are for both."""
+        self._rules = tuple(rules)
+        self._sender = _Rules(self._of(Side.SENDER))
+        # The target's side is asked seldom, and most filters are the same for both.
+        self._receiver: _Rules | None = None
         # Changes come in bursts from few directories; the answer for a directory can never become stale.
         self._hides_parent = functools.lru_cache(PARENT_CACHE_SIZE)(self._any_excluded)
+        self.depends_on_place = any(rule.depends_on_place for rule in self._of(Side.SENDER))
+        self.may_protect = any(not rule.is_include for rule in self._of(Side.RECEIVER))
 
     @classmethod
-    def from_excludes(cls, patterns: Sequence[str]) -> Filter:
+    def from_rules(cls, rules: Iterable[WrittenRule], *, delete_excluded: bool = False) -> Filter:
+        """Return the filter of the rules, in order; a rule that clears the list takes those before it away.
+
+        With `delete_excluded`, a rule without sides only hides or shows, and protects nothing: what rsync's
+        option of that name does. Raises BadRuleError.
+        """
+        parsed: list[Rule] = []
+        default = Side.SENDER if delete_excluded else BOTH
+        for written in rules:
+            rule = Rule.parse(written)
+            if rule is None:
+                parsed.clear()
+            else:
+                parsed.append(replace(rule, sides=rule.sides or default))
+        return cls(parsed)
+
+    @classmethod
+    def from_excludes(cls, patterns: Iterable[str]) -> Filter:
         """Return the filter that rsync makes of `--exclude=PATTERN` for each of the patterns, in order.
 
-        `- PATTERN` and `+ PATTERN` exclude and include, a lone `!` forgets all patterns before it, an empty
-        one is ignored. Undecodable bytes in patterns are surrogate escapes.
-
-        Raises ValueError for a pattern that rsync refuses, drops or cannot be given.
+        An empty one is ignored. Undecodable bytes in patterns are surrogate escapes. Raises BadRuleError.
         """
-        rules: list[Rule] = []
-        for text in patterns:
-            if text == "!":
-                rules.clear()
-            elif text:
-                rules.append(_exclude_rule(text))
-        return cls(rules, [f"--exclude={text}" for text in patterns])
+        return cls.from_rules(WrittenRule(text, is_pattern=True) for text in patterns if text)
 
     def excludes(self, path: bytes, is_directory: bool) -> bool:
-        """Return whether the rules leave out this path itself; its parents are not looked at."""
-        expression = self._directories if is_directory else self._others
-        if expression is None or not path:
-            return False
-        match = expression.match(b"/" + path)
-        # Only includes are groups, see _combine().
-        return match is not None and match.lastindex is None
+        """Return whether the source's side leaves out this path itself; its parents are not looked at."""
+        return self._sender.exclude(path, is_directory)
 
     def hides(self, path: bytes, is_directory: bool) -> bool:
-        """Return whether rsync does not get to see this path: it or one of its parents is excluded."""
-        if self._directories is None:
+        """Return whether rsync does not get to see this path: it or one of its parents is left out."""
+        if self._sender.is_empty:
             return False
         parent = path.rpartition(b"/")[0]
         return self.excludes(path, is_directory) or (parent != b"" and self._hides_parent(parent))
 
+    def protects(self, path: bytes, is_directory: bool) -> bool:
+        """Return whether the target keeps this path itself, in a directory that the source has, too."""
+        if self._receiver is None:
+            self._receiver = _Rules(self._of(Side.RECEIVER))
+        return self._receiver.exclude(path, is_directory)
+
     def rsync_arguments(self) -> list[str]:
-        """Return the arguments that make rsync leave out the same paths."""
-        return list(self._arguments)
+        """Return the arguments that make rsync decide the same."""
+        return [rule.argument() for rule in self._rules]
+
+    def explain(self, path: bytes, is_directory: bool) -> Reason | None:
+        """Return why the source shows or hides a path, None if no rule says anything about it."""
+        for above in _directories_above(path):
+            reason = self._first(Side.SENDER, above, True)
+            if reason is not None and not reason.rule.is_include:
+                return reason
+        return self._first(Side.SENDER, path, is_directory)
+
+    def explain_protection(self, path: bytes, is_directory: bool) -> Reason | None:
+        """Return why the target keeps a path, or gives it up, if the source does not have it or hides it.
+
+        None if no rule says anything about it: then it is deleted, as far as the sync deletes.
+        """
+        hidden = self.explain(path, is_directory)
+        # A directory that is hidden is what the target is to be rid of, with all below it.
+        top = hidden.path if hidden is not None and not hidden.rule.is_include else path
+        reason = None
+        for step in (*_directories_above(path), path):
+            if len(step) < len(top):
+                continue
+            reason = self._first(Side.RECEIVER, step, is_directory or step != path, in_deleted=step != top)
+            if reason is not None and not reason.rule.is_include:
+                break
+        return reason
+
+    def _first(
+        self, side: Side, path: bytes, is_directory: bool, *, in_deleted: bool = False
+    ) -> Reason | None:
+        for rule in self._of(side):
+            if not (in_deleted and rule.is_perishable) and rule.matches(path, is_directory):
+                return Reason(rule, path)
+        return None
+
+    def _of(self, side: Side) -> list[Rule]:
+        return [rule for rule in self._rules if side & (rule.sides or BOTH)]
 
     def _any_excluded(self, directory: bytes) -> bool:
-        """Return whether this directory or one above it is excluded."""
-        end = len(directory)
-        while end != -1:
-            if self.excludes(directory[:end], True):
-                return True
-            end = directory.rfind(b"/", 0, end)
-        return False
+        """Return whether this directory or one above it is left out."""
+        return self.excludes(directory, True) or any(
+            self.excludes(above, True) for above in _directories_above(directory)
+        )
 
 
-class _MatchesNothingError(Exception):
-    """A pattern is malformed in a way that rsync accepts, but that fits no name."""
+class _Rules:
+    """The rules of one side as two expressions, by what kind of file a path is."""
+
+    __slots__ = ("_directories", "_others")
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        matchers = [(rule.is_include, rule.matcher()) for rule in rules]
+        self._directories = _combine((include, matcher.for_directories) for include, matcher in matchers)
+        self._others = _combine((include, matcher.for_others) for include, matcher in matchers)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there are no rules."""
+        return self._directories is None
+
+    def first_match(self, path: bytes, is_directory: bool) -> re.Match[bytes] | None:
+        """Return the match of the first rule that matches this path itself."""
+        expression = self._directories if is_directory else self._others
+        return expression.match(b"/" + path) if expression is not None and path else None
+
+    def exclude(self, path: bytes, is_directory: bool) -> bool:
+        """Return whether the first rule that matches this path itself is no exception."""
+        match = self.first_match(path, is_directory)
+        # Only includes are groups, see _combine().
+        return match is not None and match.lastindex is None
 
 
-def _exclude_rule(text: str) -> Rule:
-    """Return the rule for the argument of one `--exclude`; raises ValueError, see Filter.from_excludes()."""
-    action = Action.INCLUDE if text.startswith("+ ") else Action.EXCLUDE
-    pattern = (text[2:] if text.startswith(("+ ", "- ")) else text).encode("utf-8", "surrogateescape")
-    if not pattern:
-        raise ValueError(f"no pattern after {text!r}")
-    if b"\0" in pattern:
-        raise ValueError("a pattern cannot hold a NUL byte")
-    if len(pattern) > MAX_PATTERN_BYTES:
-        raise ValueError(f"pattern of {len(pattern)} bytes, rsync takes {MAX_PATTERN_BYTES}")
-    return Rule(action, Matcher.from_pattern(pattern))
-
-
-def _combine(rules: Iterable[tuple[Action, bytes]]) -> re.Pattern[bytes] | None:
+def _combine(rules: Iterable[tuple[bool, bytes]]) -> re.Pattern[bytes] | None:
     """Return one expression for all rules, in which only includes are groups; None without any rules."""
-    alternatives = [
-        b"(" + expression + b")" if action is Action.INCLUDE else expression for action, expression in rules
-    ]
+    alternatives = [b"(" + text + b")" if is_include else text for is_include, text in rules]
     return re.compile(b"|".join(alternatives), re.DOTALL) if alternatives else None
 
 
-def _pieces(pattern: bytes, has_wildcards: bool) -> list[bytes]:
-    """Return the pattern as a list of expressions for one byte each, _STAR and _STAR_STAR."""
-    if not has_wildcards:
-        # Then even a backslash is only itself.
-        return [re.escape(pattern[index : index + 1]) for index in range(len(pattern))]
-    pieces: list[bytes] = []
-    position = 0
-    while piece := _PIECE.match(pattern, position):
-        text = piece.group()
-        position = piece.end()
-        if text.startswith(b"*"):
-            pieces.append(_STAR if len(text) == 1 else _STAR_STAR)
-        elif text == b"?":
-            pieces.append(b"[^/]")
-        elif text == b"[":
-            expression, position = _character_class(pattern, position)
-            pieces.append(expression)
-        elif text == b"\\":
-            raise _MatchesNothingError  # nothing is left to be escaped
-        else:
-            pieces.append(re.escape(text[-1:]))
-    return pieces
+def _directories_above(path: bytes) -> Iterator[bytes]:
+    """Yield the directories above a path, from the top, without the source itself."""
+    end = path.find(b"/")
+    while end != -1:
+        yield path[:end]
+        end = path.find(b"/", end + 1)
 
 
-def _character_class(pattern: bytes, position: int) -> tuple[bytes, int]:
-    """Return the expression for the class whose `[` ends at position, and the position after its `]`."""
-    is_negated = pattern.startswith((b"!", b"^"), position)
-    position += is_negated
-    members: set[int] = set()
-    previous: int | None = None  # what a range could start with
-    while True:
-        range_end = _CLASS_RANGE_END.match(pattern, position) if previous is not None else None
-        member = range_end or _CLASS_MEMBER.match(pattern, position)
-        if member is None:
-            raise _MatchesNothingError  # the class has no end
-        position = member.end()
-        byte = member[member.lastindex or 0][0:1]
-        if range_end and previous is not None:
-            members.update(range(previous, byte[0] + 1))
-            previous = None
-        elif member.re is _CLASS_MEMBER and member["name"] is not None:
-            if member["name"] not in _NAMED_CLASSES:
-                raise _MatchesNothingError
-            members |= _NAMED_CLASSES[member["name"]]
-            previous = None
-        else:
-            previous = byte[0]
-            members.add(previous)
-        # Looked for only now, because a `]` that comes first is a member.
-        if pattern.startswith(b"]", position):
-            return _one_of(members, is_negated), position + 1
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
-def _one_of(members: set[int], is_negated: bool) -> bytes:
-    """Return an expression for one byte in members, or not in members; neither ever matches a slash."""
-    slash = ord("/")
-    chosen = members | {slash} if is_negated else members - {slash}
-    if not chosen:
-        return _NEVER
-    return (b"[^" if is_negated else b"[") + b"".join(b"\\x%02x" % byte for byte in sorted(chosen)) + b"]"
+def _from_pattern(written: WrittenRule) -> Rule | None:
+    text = written.text
+    if text == "!":
+        return None
+    pattern = text[2:] if text.startswith(("+ ", "- ")) else text
+    return Rule(written, _bytes(pattern), is_include=text.startswith("+ "))
 
 
-def _expression(pattern: bytes, pieces: list[bytes], end: bytes) -> bytes:
-    """Return the expression for pieces and an end, beginning where in the path the pattern asks for.
-
-    As in rsync the spelling counts: `**` and `/` say what is compared even when escaped or in a class.
-    """
-    body = _body(pieces) + end
-    if pattern.startswith(b"/"):
-        return b"/" + body
-    if pattern.startswith(b"**"):
-        return body
-    if b"**" in pattern:
-        return b".*/" + body
-    if pieces.count(b"/") != pattern.count(b"/"):
-        # rsync compares one trailing element more than the spelling has slashes; one in a class fits none.
-        return _NEVER
-    # Atomic where only the name is compared: no other slash is worth a try, which is 3 times faster.
-    return (b".*/" if b"/" in pattern else b"(?>.*/)") + body
-
-
-def _body(pieces: list[bytes]) -> bytes:
-    """Return the expression for a list of pieces.
-
-    What stands between two stars takes its first fit for good (an atomic group), the second star makes up
-    for it. Otherwise, with a pattern like `*a*a*a*a*a*b`, a user could stop the service with one long name.
-    """
-    sections = [_split(section, _STAR) for section in _split(pieces, _STAR_STAR)]
-    expression = b""
-    for number, (first, *runs) in enumerate(sections, 1):
-        is_last = number == len(sections)
-        text = b"".join(first)
-        for run_number, run in enumerate(runs, 1):
-            if is_last and run_number == len(runs):
-                text += b"[^/]*" + b"".join(run)
-            else:
-                text += b"(?>[^/]*?" + b"".join(run) + b")"
-        if number == 1:
-            expression = text
-        else:
-            expression += b".*" + text if is_last else b"(?>.*?" + text + b")"
-    return expression
+def _from_filter_rule(written: WrittenRule) -> Rule | None:
+    name, rest = _split_name(written.text)
+    if name in _REFUSED_NAMES:
+        raise BadRuleError(*_REFUSED_NAMES[name])
+    if name == "!":
+        if rest:
+            raise BadRuleError("nothing can follow the rule that clears the list")
+        return None
+    if name not in _NAMES:
+        raise BadRuleError(
+            "this is no filter rule",
+            "it begins with one of + - H S P R and a space; to exclude: '- PATTERN'",
+        )
+    match = _REST.fullmatch(rest)
+    assert match is not None, "it matches everything"
+    sides, is_include = _NAMES[name]
+    modifiers = match["modifiers"]
+    _check_modifiers(modifiers, "!p" if sides else "!prs")
+    if "s" in modifiers:
+        sides = Side.SENDER
+    if "r" in modifiers:
+        sides = Side.RECEIVER | (sides or Side(0))
+    return Rule(
+        written, _bytes(match["pattern"] or ""), is_include, sides, "!" in modifiers, "p" in modifiers
+    )
 
 
-def _split(pieces: list[bytes], separator: bytes) -> list[list[bytes]]:
-    """Return the lists of pieces between the separators, as bytes.split() does for bytes."""
-    parts: list[list[bytes]] = [[]]
-    for piece in pieces:
-        if piece == separator:
-            parts.append([])
-        else:
-            parts[-1].append(piece)
-    return parts
+def _split_name(text: str) -> tuple[str, str]:
+    """Return the one character that a rule's name stands for, and what follows it and an optional comma."""
+    word = _WORD.match(text)
+    name, rest = (_WORDS[word[0]], text[word.end() :]) if word else (text[:1], text[1:])
+    return name, rest.removeprefix(",")
+
+
+def _check_modifiers(modifiers: str, allowed: str) -> None:
+    for modifier in modifiers:
+        if modifier in _REFUSED_MODIFIERS:
+            raise BadRuleError(f"the modifier {modifier} is not possible", _REFUSED_MODIFIERS[modifier])
+        if modifier not in allowed:
+            raise BadRuleError(
+                f"{modifier!r} is no modifier of this rule",
+                f"between the name of the rule and the space can stand: {' '.join(allowed)}",
+            )
+
+
+def _check_pattern(pattern: bytes) -> None:
+    """Raise BadRuleError for a pattern that rsync refuses, drops or cannot be given."""
+    if not pattern:
+        raise BadRuleError("there is no pattern")
+    if b"\0" in pattern:
+        raise BadRuleError("a pattern cannot hold a NUL")
+    if len(pattern) > MAX_PATTERN_BYTES:
+        raise BadRuleError(
+            f"the pattern has {len(pattern)} bytes, more than {MAX_PATTERN_BYTES}",
+            "rsync would go on without it",
+        )

@@ -15,7 +15,7 @@ from itertools import count
 from helpers.trees import Entry, Snapshot, join, parent_of, snapshot
 
 from lsyncd_sd.plan.batch import is_below
-from lsyncd_sd.plan.filters import Filter
+from lsyncd_sd.plan.filters import Filter, WrittenRule
 
 TEMPORARY_SUFFIX = b".AbCdEf"
 
@@ -42,8 +42,8 @@ class Fault:
 class Command:
     """What matters of one rsync command line; `paths` without `./` and the slash at the end.
 
-    `filters` is what it leaves out. `at_risk` matches what alone may be deleted, None is everything;
-    `at_risk_first`: whatever the filters say.
+    `filters` is what it leaves out and what it may not delete; `by_name`: with a rule of ours that protects
+    all but the names that are to go.
     """
 
     paths: tuple[bytes, ...]
@@ -53,8 +53,7 @@ class Command:
     existing: bool
     level: bool
     filters: Filter
-    at_risk: Filter | None
-    at_risk_first: bool
+    by_name: bool
 
     @classmethod
     def parse(cls, arguments: list[str], stdin: bytes) -> Command:
@@ -80,26 +79,19 @@ class Command:
             delete="--delete" in options,
             existing="--existing" in options,
             level=level,
-            filters=Filter.from_excludes(
-                [option.removeprefix("--exclude=") for option in options if option.startswith("--exclude=")]
-            ),
-            at_risk=_at_risk(options),
-            at_risk_first=_at_risk_first(options),
+            filters=_filters(options),
+            by_name=any(option.startswith("--filter=P ") and option.endswith("*") for option in options),
         )
 
 
-def _at_risk(options: list[str]) -> Filter | None:
-    rules = [option.removeprefix("--filter=") for option in options if option.startswith("--filter=")]
-    if not rules:
-        return None
-    assert rules.pop() == "P *"
-    assert all(rule.startswith("R /") for rule in rules)
-    return Filter.from_excludes([rule[2:] for rule in rules])
-
-
-def _at_risk_first(options: list[str]) -> bool:
-    rules = [option for option in options if option.startswith(("--filter=", "--exclude="))]
-    return bool(rules) and rules[0].startswith("--filter=")
+def _filters(options: list[str]) -> Filter:
+    """Return what rsync makes of all rules of a command line, in their order."""
+    rules = []
+    for option in options:
+        for begin, is_pattern in (("--filter=", False), ("--exclude=", True)):
+            if option.startswith(begin):
+                rules.append(WrittenRule(option.removeprefix(begin), is_pattern))
+    return Filter.from_rules(rules)
 
 
 @dataclass(frozen=True)
@@ -248,10 +240,7 @@ class ModelTarget:
         for path, entry in list(self.entries.items()):
             if not path or parent_of(path) != directory or path in held:
                 continue
-            is_directory = entry.kind == "d"
-            is_at_risk = command.at_risk is None or command.at_risk.excludes(path, is_directory)
-            is_hidden = not command.at_risk_first and command.filters.hides(path, is_directory)
-            if is_at_risk and not is_hidden:
+            if not command.filters.protects(path, entry.kind == "d"):
                 self._remove(path)
 
     def _touch_up(self, actions: list[tuple[str, bytes, bool]], held: Snapshot) -> None:

@@ -236,7 +236,7 @@ class Rig:
         return self._carry_out_really(arguments, stdin, fault)
 
     def _may_delete(self, command: Command) -> bool:
-        if command.at_risk is not None or self._delete is Delete.ALWAYS:
+        if command.by_name or self._delete is Delete.ALWAYS:
             return True
         return self._delete is Delete.RUNNING and command.recursive and command.exact
 

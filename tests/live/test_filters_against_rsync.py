@@ -24,7 +24,8 @@ from helpers.filter_cases import MATCHES
 from hypothesis import given, seed, settings
 from hypothesis import strategies as st
 
-from lsyncd_sd.plan.filters import MAX_PATTERN_BYTES, Filter
+from lsyncd_sd.plan.filters import Filter
+from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES
 
 pytestmark = pytest.mark.live
 

@@ -27,7 +27,7 @@ from lsyncd_sd.mirror.command import (
 )
 from lsyncd_sd.mirror.process import environment
 from lsyncd_sd.plan.batch import Batch
-from lsyncd_sd.plan.filters import Filter
+from lsyncd_sd.plan.filters import Filter, WrittenRule
 
 # Written out, and not taken from the code: a change of any word must be seen here.
 BEGINNING = ["rsync", "-l", "-p", "-t", "-g", "-o", "-D", "--no-human-readable"]
@@ -246,7 +246,7 @@ def test_the_order_of_the_common_options() -> None:
         "--modify-window=-1",
         "--confine-root=/source",
         "--timeout=300",
-        "--exclude=*.tmp",
+        "--filter=- *.tmp",
         "--bwlimit=9",
         "-d",
         *LIST,
@@ -284,15 +284,15 @@ def test_the_program_and_its_flags() -> None:
 def test_every_run_that_reaches_the_target_has_the_filters() -> None:
     some = commands("+ /keep", "*.tmp", "with space")
     for run in all_runs(some):
-        given = [word for word in run.arguments if word.startswith("--exclude")]
-        assert given == ["--exclude=+ /keep", "--exclude=*.tmp", "--exclude=with space"]
+        given = [word for word in run.arguments if word.startswith("--filter")]
+        assert given[-3:] == ["--filter=+ /keep", "--filter=- *.tmp", "--filter=- with space"]
 
 
 def test_temporary_files_are_at_risk_whatever_the_filters_say() -> None:
     arguments = leftover_run(commands("*"), b"a").arguments
     protection = arguments.index("--filter=P *")
     assert arguments[protection - 1].startswith("--filter=R /.a.")
-    assert arguments.index("--exclude=*") > protection
+    assert arguments.index("--filter=- *") > protection
 
 
 def test_no_word_stands_between_the_dashes_and_the_paths() -> None:
@@ -426,6 +426,27 @@ def test_what_is_gone_goes_and_what_filters_protect_stays(tmp_path: Path) -> Non
     assert sorted(os.listdir(target / "d")) == ["ab", "here", "only on the target", "tree"]
     assert os.listdir(target / "d" / "tree") == ["below"]
     assert os.listdir(target / "d" / "tree" / "below") == ["kept.tmp"]
+
+
+def test_an_exception_puts_nothing_at_risk_that_did_not_go(tmp_path: Path) -> None:
+    """Our rules came behind those of the sync once: `+ *.c` then deleted every *.c of the target."""
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    for name in ("gone.c", "gone.o", "other.c", "other.o", "gone/x.o", "gone/x.c", "gone/x", "protected"):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        (target / name).touch()
+    rules = Filter.from_rules([WrittenRule(text) for text in ("+ *.c", "P *ted", "- *.o", "R *")])
+    some = Commands(make_sync(target=local_target(str(target)), delete=Delete.RUNNING), rules)
+    (run,) = some.gone_runs([b"gone.c", b"gone.o", b"gone", b"protected"])
+    subprocess.run(run.arguments, input=run.stdin, cwd=source, env=environment(), check=False)
+    assert sorted(os.listdir(target)) == ["gone", "gone.o", "other.c", "other.o", "protected"]
+    assert os.listdir(target / "gone") == ["x.o"]
+
+
+def test_what_is_gone_from_where_no_rule_can_protect_the_others_stays() -> None:
+    some = commands(delete=Delete.RUNNING)
+    (run,) = some.gone_runs([b"*" * 2048 + b"/a", b"a"])
+    assert run.paths == {b"a"}
 
 
 def test_what_cannot_be_read_is_left_out_of_recursive_runs_only() -> None:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import pytest
 from helpers.filter_cases import MATCHES
 
-from lsyncd_sd.plan.filters import MAX_PATTERN_BYTES, Filter
+from lsyncd_sd.plan.filters import BadRuleError, Filter, WrittenRule
+from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES
 
 TREE = [
     *("foo/", "foo/x", "foo/d/", "foo/d/y", "a/", "a/foo", "a/b", "a/c/", "a/c/foo/", "a/c/foo/x"),
@@ -102,10 +103,10 @@ def test_without_patterns_everything_stays() -> None:
     assert chosen.rsync_arguments() == []
 
 
-def test_rsync_gets_the_patterns_as_they_were_written() -> None:
-    patterns = ["+ a", "!", "", "-x", "\udcff*"]
+def test_rsync_gets_the_rules_that_are_left() -> None:
+    patterns = ["- dropped", "!", "", "+ a", "-x", " _", "\udcff*"]
     assert Filter.from_excludes(patterns).rsync_arguments() == [
-        *("--exclude=+ a", "--exclude=!", "--exclude=", "--exclude=-x", "--exclude=\udcff*")
+        *("--filter=+ a", "--filter=- -x", "--filter=-  _", "--filter=- \udcff*")
     ]
 
 
@@ -124,3 +125,177 @@ def test_the_prefix_does_not_count_for_the_length() -> None:
 def test_many_stars_do_not_explode(pattern: str) -> None:
     """With plain backtracking this would outlast every time limit."""
     assert not Filter.from_excludes([pattern]).excludes(b"a" * 255 + b"/" + b"a" * 255, False)
+
+
+# ---- rules with sides
+
+
+def rules(*texts: str, delete_excluded: bool = False) -> Filter:
+    return Filter.from_rules([WrittenRule(text) for text in texts], delete_excluded=delete_excluded)
+
+
+HIDES, PROTECTS = "hides", "protects"
+
+
+@pytest.mark.parametrize(
+    ("rule", "effect"),
+    [
+        *(("- x", {HIDES, PROTECTS}), ("-_x", {HIDES, PROTECTS}), ("-, x", {HIDES, PROTECTS})),
+        *(("exclude x", {HIDES, PROTECTS}), ("exclude,s x", {HIDES}), ("-s x", {HIDES}), ("-,s_x", {HIDES})),
+        *(("H x", {HIDES}), ("hide x", {HIDES}), ("hide,p x", {HIDES}), ("-r x", {PROTECTS})),
+        *(("P x", {PROTECTS}), ("protect_x", {PROTECTS}), ("Pp x", {PROTECTS})),
+        *(("-sr x", {HIDES, PROTECTS}), ("-rs x", {HIDES, PROTECTS}), ("-pp x", {HIDES, PROTECTS})),
+        *(("-! y", {HIDES, PROTECTS}), ("-!s y", {HIDES}), ("-! x", set()), ("H! x/", {HIDES})),
+        *(("+ x", set()), ("S x", set()), ("R x", set()), ("include x", set()), ("risk,! x", set())),
+    ],
+)
+def test_what_a_rule_does(rule: str, effect: set[str]) -> None:
+    chosen = rules(rule)
+    found = {HIDES} if chosen.hides(b"x", False) else set()
+    assert (found | ({PROTECTS} if chosen.protects(b"x", False) else set())) == effect
+
+
+@pytest.mark.parametrize(
+    ("exception", "effect"),
+    [
+        ("+ x", set()),
+        ("S x", {PROTECTS}),
+        ("show x", {PROTECTS}),
+        ("R x", {HIDES}),
+        ("+r x", {HIDES}),
+        ("+! y", set()),
+        ("+! x", {HIDES, PROTECTS}),
+    ],
+)
+def test_an_exception_is_for_its_side(exception: str, effect: set[str]) -> None:
+    chosen = rules(exception, "- x")
+    found = {HIDES} if chosen.excludes(b"x", False) else set()
+    assert (found | ({PROTECTS} if chosen.protects(b"x", False) else set())) == effect
+
+
+def test_deleting_what_is_excluded_makes_rules_without_sides_hide_only() -> None:
+    chosen = rules("- a", "P b", "-sr c", "+ d", "P d", delete_excluded=True)
+    names = (b"a", b"b", b"c", b"d")
+    assert [chosen.excludes(name, False) for name in names] == [True, False, True, False]
+    assert [chosen.protects(name, False) for name in names] == [False, True, True, True]
+    assert chosen.rsync_arguments() == [
+        *("--filter=H a", "--filter=P b", "--filter=- c", "--filter=S d", "--filter=P d")
+    ]
+
+
+def test_a_rule_that_clears_the_list_is_carried_out_and_not_handed_on() -> None:
+    for clear in ("!", "clear", "!,", "clear,"):
+        chosen = rules("- a", "P b", clear, "- c")
+        assert chosen.rsync_arguments() == ["--filter=- c"], clear
+        assert not chosen.excludes(b"a", False)
+        assert not chosen.protects(b"b", False)
+
+
+@pytest.mark.parametrize(
+    ("rule", "argument"),
+    [
+        ("hide,!p a b", "H!p a b"),
+        ("-s!_  x", "H!   x"),
+        ("include x", "+ x"),
+        ("+rp x", "Rp x"),
+        ("-rs \udcff", "- \udcff"),
+    ],
+)
+def test_rsync_gets_every_rule_in_its_short_form(rule: str, argument: str) -> None:
+    assert rules(rule).rsync_arguments() == [f"--filter={argument}"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        *(
+            ("x", "no filter rule"),
+            ("*.o", "no filter rule"),
+            ("", "no filter rule"),
+            (" - x", "no filter rule"),
+        ),
+        *(("excludex", "no filter rule"), ("exclud x", "no filter rule"), ("ex", "no filter rule")),
+        *(("-", "no pattern"), ("- ", "no pattern"), ("-_", "no pattern"), ("hide", "no pattern")),
+        *(("! x", "nothing can follow"), ("!x", "nothing can follow"), ("clear x", "nothing can follow")),
+        *((". file", "merged"), ("merge file", "merged"), (".- file", "merged"), ("merge,C", "merged")),
+        *(
+            (": .rules", "in the directories"),
+            ("dir-merge x", "in the directories"),
+            (":C", "in the director"),
+        ),
+        *(
+            ("-C", "modifier C"),
+            ("-x user.a", "modifier x"),
+            ("-/ /a", "modifier /"),
+            ("P/ /a", "modifier /"),
+        ),
+        *(("-e a", "'e' is no"), ("+n a", "'n' is no"), ("-w a", "'w' is no"), ("-- a", "'-' is no")),
+        *(
+            ("Hs a", "'s' is no"),
+            ("Pr a", "'r' is no"),
+            ("exclude\ta", "no filter rule"),
+            ("-\ta", "'\\\\t' is no"),
+        ),
+        *(("- a\0b", "NUL"), (f"P {'a' * (MAX_PATTERN_BYTES + 1)}", "4096 bytes")),
+    ],
+)
+def test_a_rule_that_is_refused(rule: str, message: str) -> None:
+    with pytest.raises(BadRuleError, match=message):
+        rules(rule)
+
+
+@pytest.mark.parametrize(
+    ("texts", "depends"),
+    [
+        *((["- a", "- *.o", "H d/", "-! *.c"], False), ([], False), (["P a/b", "R **"], False)),
+        *((["- /a"], True), (["- a/b"], True), (["+ a/b"], True), (["H a**"], True), (["- a/***"], True)),
+        *((["S /a/"], True), (["- [/]"], True), (["- a//"], True)),
+    ],
+)
+def test_whether_a_renamed_directory_may_hold_other_hidden_names(texts: list[str], depends: bool) -> None:
+    assert rules(*texts).depends_on_place is depends
+
+
+def test_what_may_protect_something() -> None:
+    assert not rules("H a", "+ b", "R c").may_protect
+    assert rules("- a").may_protect
+    assert rules("P a").may_protect
+    assert not rules("- a", delete_excluded=True).may_protect
+
+
+def explained(chosen: Filter, path: bytes, is_directory: bool = False) -> tuple[str, bytes] | None:
+    reason = chosen.explain(path, is_directory)
+    return (reason.rule.written.text, reason.path) if reason else None
+
+
+def test_the_rule_that_decides_is_explained() -> None:
+    chosen = rules("P *", "+ d/keep", "- d/*", "- *.o", "+ x", "- x")
+    assert explained(chosen, b"d/keep") == ("+ d/keep", b"d/keep")
+    assert explained(chosen, b"d/keep/a.o") == ("- *.o", b"d/keep/a.o")
+    assert explained(chosen, b"d/other/keep/x") == ("- d/*", b"d/other")
+    assert explained(chosen, b"x") == ("+ x", b"x")
+    assert explained(chosen, b"a.o/x/y", True) == ("- *.o", b"a.o")
+    assert explained(chosen, b"y/z") is None
+    assert explained(chosen, b"") is None
+
+
+def kept(chosen: Filter, path: bytes, is_directory: bool = False) -> tuple[str, bytes] | None:
+    reason = chosen.explain_protection(path, is_directory)
+    return (reason.rule.written.text, reason.path) if reason else None
+
+
+def test_what_the_target_keeps_is_explained() -> None:
+    chosen = rules("H cache/", "P keep", "Pp junk", "- *.o", "R *.c", "P *.c")
+    assert kept(chosen, b"d/keep") == ("P keep", b"d/keep")
+    # A directory that both sides have protects nothing in it.
+    assert kept(chosen, b"keep/x") is None
+    # What goes with a hidden directory is protected by rules for it or for a directory in it.
+    assert kept(chosen, b"d/cache", True) is None
+    assert kept(chosen, b"d/cache/x") is None
+    assert kept(chosen, b"d/cache/keep/x") == ("P keep", b"d/cache/keep")
+    assert kept(chosen, b"d/cache/keep") == ("P keep", b"d/cache/keep")
+    # A perishable rule does not count in a directory that goes.
+    assert kept(chosen, b"junk") == ("Pp junk", b"junk")
+    assert kept(chosen, b"cache/junk") is None
+    assert kept(chosen, b"d.o/x") == ("- *.o", b"d.o")
+    assert kept(chosen, b"x.c") == ("R *.c", b"x.c")

@@ -26,8 +26,8 @@ ROOMS: dict[str, set[str]] = {
     "plan": {"lsyncd_sd.plan"},
     "watch": {"lsyncd_sd.watch", "lsyncd_sd.plan"},
     "mirror": {"lsyncd_sd.mirror", "lsyncd_sd.plan", "lsyncd_sd.config.model", "lsyncd_sd.loop"},
-    # The longest pattern is a fact about rsync's filters, and a limit of the configuration.
-    "config": {"lsyncd_sd.config", "lsyncd_sd.plan.filters"},
+    # What a rule means, and whether it is one, is known in one place only.
+    "config": {"lsyncd_sd.config", "lsyncd_sd.plan.filters", "lsyncd_sd.plan.patterns"},
     "service": {
         "lsyncd_sd.service",
         "lsyncd_sd.config",
