@@ -1,14 +1,28 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""A program to be run instead of rsync, which does what the test says: fail, hang, die, or be rsync."""
+"""A program to be run instead of rsync, which does what the test says: fail, hang, die, wait, be rsync."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from helpers.waiting import wait_until
+
 SCRIPT = """\
 #!/bin/sh
 folder={folder}
 read -r mode < "$folder/mode"
+if [ "$mode" = gate ]; then
+    : > "$folder/waiting"
+    until [ -e "$folder/verdict" ] || [ "$mode" != gate ]; do
+        sleep 0.02
+        read -r mode < "$folder/mode"
+    done
+    rm "$folder/waiting"
+    if [ -e "$folder/verdict" ]; then
+        read -r mode < "$folder/verdict"
+        rm "$folder/verdict"
+    fi
+fi
 case $mode in
     pass) exec rsync "$@" ;;
     hang) exec sleep 1000 ;;
@@ -30,8 +44,23 @@ class FakeRsync:
         self.path.chmod(0o755)
 
     def become(self, mode: str | int, errors: str = "") -> None:
-        """From the next run on: `pass`, `hang`, `die`, or an exit status, with `errors` on stderr."""
+        """From the next run on: `pass`, `hang`, `die`, `gate`, or an exit status, with `errors` on stderr.
+
+        `gate`: each run waits for `let_go`, or until it is another mode's turn.
+        """
         (self._folder / "errors").write_text(errors)
+        self._tell("mode", mode)
+
+    def wait_until_gated(self) -> None:
+        """Wait until a run waits for `let_go`."""
+        wait_until((self._folder / "waiting").exists, "a run of rsync waits")
+
+    def let_go(self, mode: str | int) -> None:
+        """Let the run that waits be what `become` allows; the next one waits again."""
+        self._tell("verdict", mode)
+        wait_until(lambda: not (self._folder / "verdict").exists(), "the run goes on")
+
+    def _tell(self, name: str, mode: str | int) -> None:
         # at once for whoever reads it meanwhile
         (self._folder / "new").write_text(f"{mode}\n")
-        (self._folder / "new").rename(self._folder / "mode")
+        (self._folder / "new").rename(self._folder / name)
