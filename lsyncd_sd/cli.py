@@ -96,6 +96,9 @@ def _parser() -> argparse.ArgumentParser:
     add("reload", _reload, "read the configuration again; only the syncs that changed are restarted")
     one = add("restart", _restart, "start the process of one sync anew, also if it was given up")
     one.add_argument("name", metavar="NAME")
+    one = add("sync", _sync, "mirror what is pending now, without waiting for the delay or the next try")
+    one.add_argument("name", metavar="NAME")
+    one.add_argument("--full", action="store_true", help="compare the whole tree with the target first")
     one = add("accept", _accept, "let a held sync go on with what it was held for")
     one.add_argument("name", metavar="NAME")
     return parser
@@ -188,6 +191,12 @@ def _restart(parsed: argparse.Namespace) -> ExitStatus:
     return ExitStatus.OK
 
 
+def _sync(parsed: argparse.Namespace) -> ExitStatus:
+    _call(_socket_of(parsed.name), "Sync", {"name": parsed.name, "full": parsed.full})
+    print(f"{parsed.name} is told to mirror {'everything' if parsed.full else 'what is pending'} now")
+    return ExitStatus.OK
+
+
 def _accept(parsed: argparse.Namespace) -> ExitStatus:
     _call(_socket_of(parsed.name), "Accept", {"name": parsed.name})
     print(f"{parsed.name} goes on with what it was held for")
@@ -242,7 +251,7 @@ def _no_such_sync(name: str) -> LsyncdError:
     )
 
 
-def _call(socket: str, method: str, parameters: dict[str, str]) -> dict[str, Any]:
+def _call(socket: str, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
     from lsyncd_sd.service.control import call
 
     return call(socket, method, parameters, CALL_SECONDS)

@@ -83,6 +83,13 @@ class Collator:
         is_full = len(self.pending) >= self._limits.max_changes
         return self._first_change_at + (0 if is_full else self._limits.delay)
 
+    def expedite(self, now: float) -> None:
+        """Make everything dirty due now."""
+        if self._first_change_at is not None:
+            self._first_change_at = min(self._first_change_at, now - self._limits.delay)
+        if self.troubled is not None:
+            self.troubled.retry_at = min(self.troubled.retry_at, now)
+
     def take(self, now: float) -> Marks:
         """Move what is due into flight and return it; the troubled marks only if they are due alone.
 

@@ -22,6 +22,9 @@ class Steered(Protocol):
     def restart(self, name: str, accepted: str) -> None:
         """Start the process of a sync anew; `accepted` names the hold it may go on with."""
 
+    def sync(self, name: str, *, full: bool) -> None:
+        """Make what is pending due at once, or have a full sync. Raises ControlError."""
+
 
 def methods(parent: Steered) -> Mapping[str, Handler]:
     """Return the handlers of the control interface."""
@@ -30,6 +33,7 @@ def methods(parent: Steered) -> Mapping[str, Handler]:
         "Status": answers.status,
         "Reload": answers.reload,
         "Restart": answers.restart,
+        "Sync": answers.sync,
         "Accept": answers.accept,
     }
 
@@ -48,6 +52,10 @@ class _Answers:
 
     def restart(self, parameters: dict[str, Any]) -> dict[str, Any]:
         self._parent.restart(self._named(parameters["name"]).name, accepted="")
+        return {}
+
+    def sync(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        self._parent.sync(self._named(parameters["name"]).name, full=parameters.get("full", False))
         return {}
 
     def accept(self, parameters: dict[str, Any]) -> dict[str, Any]:

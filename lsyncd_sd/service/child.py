@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.errors import ExitStatus
 from lsyncd_sd.printable import visible
+from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.status import State, SyncStatus
 
 # A crash is *fruitless* if the process came to nothing: no full sync done, or dead within a second of its
@@ -53,7 +54,8 @@ class Phase(enum.Enum):
 class Child:
     """The process of one sync; the supervisor owns it, and the descriptors it names.
 
-    `queue` is the inotify queue, -1 while none is open; `lock` the target's lock, -1 likewise.
+    `queue` is the inotify queue, -1 while none is open; `lock` the target's lock, -1 likewise; `channel`
+    leads to its process, None while there is none.
     """
 
     sync: Sync
@@ -63,6 +65,7 @@ class Child:
     pid: int = 0
     queue: int = -1
     lock: int = -1
+    channel: Channel | None = None
     is_ready: bool = False
     accepted: str = ""
     full_sync_reason: str = "start"

@@ -7,7 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, NamedTuple
 
 from lsyncd_sd import __version__
 from lsyncd_sd.errors import ExitStatus, LsyncdError, Problem
@@ -61,12 +61,18 @@ method Reload() -> (changed: []string)
 # Start the process of one sync anew, also if it was given up.
 method Restart(name: string) -> ()
 
+# Make what is pending due at once; with full, compare the whole tree first.
+method Sync(name: string, full: ?bool) -> ()
+
 # Agree to what a held sync is about to do.
 method Accept(name: string) -> ()
 
 error NoSuchSync (name: string)
 error ConfigurationInvalid (problems: []Problem)
 error NotHeld (name: string, state: string)
+
+# The sync cannot do it in its present state.
+error Unavailable (name: string, reason: string)
 
 # The method ran into a fault of lsyncd-sd itself; its journal says more.
 error InternalError ()
@@ -96,14 +102,24 @@ error ExpectedMore ()
 
 DESCRIPTIONS = {INTERFACE: DESCRIPTION, VARLINK_INTERFACE: VARLINK_DESCRIPTION}
 
-# The parameters of every method, all of them texts, and whether each must be given.
-PARAMETERS: dict[str, dict[str, bool]] = {
-    f"{INTERFACE}.Status": {"name": False},
+
+class Parameter(NamedTuple):
+    """What a method takes under one name."""
+
+    type: type
+    is_required: bool
+
+
+_NAME = Parameter(str, is_required=True)
+
+PARAMETERS: dict[str, dict[str, Parameter]] = {
+    f"{INTERFACE}.Status": {"name": Parameter(str, is_required=False)},
     f"{INTERFACE}.Reload": {},
-    f"{INTERFACE}.Restart": {"name": True},
-    f"{INTERFACE}.Accept": {"name": True},
+    f"{INTERFACE}.Restart": {"name": _NAME},
+    f"{INTERFACE}.Sync": {"name": _NAME, "full": Parameter(bool, is_required=False)},
+    f"{INTERFACE}.Accept": {"name": _NAME},
     f"{VARLINK_INTERFACE}.GetInfo": {},
-    f"{VARLINK_INTERFACE}.GetInterfaceDescription": {"interface": True},
+    f"{VARLINK_INTERFACE}.GetInterfaceDescription": {"interface": Parameter(str, is_required=True)},
 }
 
 # Gets the checked parameters (every one that was given and is not null), returns those of the reply.
@@ -139,6 +155,8 @@ class ControlError(LsyncdError):
             case "org.lsyncd-sd.Control.NotHeld":
                 state = self._shown("state")
                 return f"sync {sync!r} is not held: its state is {state}", "", ExitStatus.NOT_GOOD
+            case "org.lsyncd-sd.Control.Unavailable":
+                return f"sync {sync!r} cannot do it: {self._shown('reason')}", "", ExitStatus.NOT_GOOD
             case "org.lsyncd-sd.Control.ConfigurationInvalid":
                 hint = "the configuration that was in force stays in force"
                 return "\n".join(self._problem_lines()), hint, ExitStatus.USAGE
@@ -235,10 +253,14 @@ class Dispatcher:
         return self._handlers[method](_checked(parameters, PARAMETERS[method]))
 
 
-def _checked(parameters: dict[str, Any], expected: dict[str, bool]) -> dict[str, Any]:
+def _checked(parameters: dict[str, Any], expected: dict[str, Parameter]) -> dict[str, Any]:
     given = {name: value for name, value in parameters.items() if value is not None}
-    wrong = [name for name, value in given.items() if name not in expected or not isinstance(value, str)]
-    wrong += [name for name, is_required in expected.items() if is_required and name not in given]
+    wrong = [
+        name
+        for name, value in given.items()
+        if name not in expected or not isinstance(value, expected[name].type)
+    ]
+    wrong += [name for name, parameter in expected.items() if parameter.is_required and name not in given]
     if wrong:
         raise ControlError(f"{VARLINK_INTERFACE}.InvalidParameter", {"parameter": wrong[0]})
     return given

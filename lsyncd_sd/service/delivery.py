@@ -151,6 +151,18 @@ class Delivery:
         self._is_settled = is_settled
         self._poke()
 
+    def request_full_sync(self, reason: str) -> None:
+        """Have a full sync, as soon as what runs has ended."""
+        self._full_sync_reason = self._full_sync_reason or reason
+        self._retry_at = 0.0
+        self._poke()
+
+    def expedite(self) -> None:
+        """Wait for nothing any more, neither the end of the delay nor the next try after a failure."""
+        self._collator.expedite(self._loop.now())
+        self._retry_at = 0.0
+        self._poke()
+
     def stop(self, grace: float, on_stopped: Callable[[], None]) -> None:
         """Let what runs finish for at most `grace` seconds, then cut it short; then call `on_stopped`."""
         self._on_stopped = on_stopped

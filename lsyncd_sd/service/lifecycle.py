@@ -15,6 +15,7 @@ from pathlib import Path
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.errors import LsyncdError
 from lsyncd_sd.service import worker
+from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.child import (
     ABORT_SECONDS,
     KILL_SECONDS,
@@ -42,7 +43,8 @@ class Circumstances:
     """What all children of a parent share.
 
     `limit`: seconds after which a silent child hangs. `owner`: who takes the locks, for others to read.
-    `give_back`: closes, in a new child, what is the parent's or a sibling's.
+    `give_back`: closes, in a new child, what is the parent's or a sibling's. `started`: a child has a new
+    process, and a channel to it.
     """
 
     journal: Journal
@@ -51,6 +53,7 @@ class Circumstances:
     limit: float
     state_directory: Path
     give_back: Callable[[Child], None]
+    started: Callable[[Child], None]
 
 
 class Lifecycle:
@@ -138,6 +141,11 @@ class Lifecycle:
         return child.lock >= 0
 
     def _fork(self, child: Child, now: float) -> None:
+        try:
+            ours, theirs = Channel.pair()
+        except OSError as error:
+            self._cannot_fork(child, error, now)
+            return
         assignment = worker.Assignment(
             sync=child.sync,
             queue=child.queue,
@@ -146,18 +154,29 @@ class Lifecycle:
             locks=self._with.locks,
             parent=os.getpid(),
             full_sync_reason=child.full_sync_reason,
+            channel=theirs,
             accepted=child.accepted,
         )
+
+        def give_back() -> None:
+            ours.close()
+            self._with.give_back(child)
+
         try:
-            pid = spawn(lambda: self._with.give_back(child), lambda mask: worker.run(assignment, mask))
+            pid = spawn(give_back, lambda mask: worker.run(assignment, mask))
         except OSError as error:
+            ours.close()
             self._cannot_fork(child, error, now)
             return
+        finally:
+            theirs.close()
         child.started(pid, now, self._with.limit)
+        child.channel = ours
         child.show(State.STARTING, time.time())
+        self._with.started(child)
 
     def _cannot_fork(self, child: Child, error: OSError, now: float) -> None:
-        """There are too many processes or too little memory: that passes, and the other syncs go on."""
+        """There is too little of something, memory for one: that passes, and the other syncs go on."""
         child.deadline = now + RESPAWN_LIMIT_SECONDS
         reason = f"cannot start its process: {error.strerror}; trying again in {RESPAWN_LIMIT_SECONDS:.0f} s"
         child.show(State.STARTING, time.time(), reason)

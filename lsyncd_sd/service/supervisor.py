@@ -32,6 +32,7 @@ from lsyncd_sd.service.lifecycle import Circumstances, Lifecycle
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.notify import ChildSocket, Manager, Message, child_watchdog_seconds
 from lsyncd_sd.service.processes import become_subreaper
+from lsyncd_sd.service.requests import Requests
 from lsyncd_sd.service.status import State, SyncStatus, summary
 
 # READY=1 goes up after so many seconds at the latest: what still walks then shows in STATUS=.
@@ -87,6 +88,7 @@ class Supervisor:
         )
         try:
             self._child_socket = ChildSocket(self._runtime)
+            self._requests = Requests(self._loop)
             self._lifecycle = Lifecycle(self._circumstances())
             return self._serve(loaded)
         finally:
@@ -128,6 +130,7 @@ class Supervisor:
             limit=self._limit,
             state_directory=self._state_directory,
             give_back=self._give_back,
+            started=self._requests.started,
         )
 
     def _keep_awake(self) -> None:
@@ -237,6 +240,7 @@ class Supervisor:
         if old.lock >= 0:
             self._locks.release(old.lock)
         if old.successor is None or self._is_stopping:
+            self._requests.forget(name)
             return
         child = self._children[name] = new_child(old.successor, time.time())
         child.accepted = old.accepted
@@ -268,6 +272,8 @@ class Supervisor:
                 for descriptor in (other.queue, other.lock):
                     if descriptor >= 0:
                         os.close(descriptor)
+                if other.channel is not None:
+                    other.channel.close()
         os.environ["NOTIFY_SOCKET"] = self._child_socket.address
 
     def _reap(self) -> None:
@@ -280,6 +286,7 @@ class Supervisor:
                 break
             child = self._by_pid(pid)
             if child is not None:
+                self._requests.ended(child)
                 self._lifecycle.ended(child, os.waitstatus_to_exitcode(status), self._loop.now())
         self._act()
 
@@ -332,14 +339,26 @@ class Supervisor:
 
         A file that could not be used has no process: only a reload can help it.
         """
-        child = self._children.get(name)
-        if child is None or (child.is_unwanted and child.successor is None):
-            raise ControlError("NoSuchSync", {"name": name})
+        child = self._living(name)
         child.accepted = accepted
         # While it stops for a reload, what follows stays what the reload wants.
         successor = child.successor if child.is_unwanted else child.sync
         self._lifecycle.stop(child, successor, self._loop.now())
         self._act()
+
+    def sync(self, name: str, *, full: bool) -> None:
+        """Ask a sync to make what is pending due at once, or for a full sync. Raises ControlError."""
+        child = self._living(name)
+        if child.phase is Phase.FAILED:
+            raise ControlError("Unavailable", {"name": name, "reason": child.status.reason})
+        self._requests.sync(name, full=full)
+
+    def _living(self, name: str) -> Child:
+        """Return the child of this name. Raises ControlError if it is not, or about to go for good."""
+        child = self._children.get(name)
+        if child is None or (child.is_unwanted and child.successor is None):
+            raise ControlError("NoSuchSync", {"name": name})
+        return child
 
 
 def _level(loaded: Loaded) -> str:

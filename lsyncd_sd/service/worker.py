@@ -18,6 +18,7 @@ from lsyncd_sd.plan.change import Change
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.printable import printable, visible
+from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.delivery import Callbacks, Delivery
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import Locks
@@ -26,6 +27,7 @@ from lsyncd_sd.service.notify import Notifier
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State, SyncStatus
+from lsyncd_sd.service.waiters import Waiters
 from lsyncd_sd.watch.watcher import Watcher
 
 # How long a running transfer may go on after SIGTERM; the parent waits longer (lifecycle.STOP_SECONDS).
@@ -37,7 +39,7 @@ STATUS_INTERVAL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What the parent gives to a child: the sync, its inotify queue, and what is known from before.
+    """What the parent gives to a child: the sync, its inotify queue, a channel, what is known from before.
 
     `ping_interval` in seconds; `accepted` is the token of the hold that the operator has released,
     `parent` the process that must be alive for as long as we are.
@@ -50,6 +52,7 @@ class Assignment:
     locks: Locks
     parent: int
     full_sync_reason: str
+    channel: Channel
     accepted: str = ""
 
 
@@ -102,6 +105,7 @@ class Worker:
             Callbacks(self._report_soon, self._lookout.source_is_gone),
             assignment.accepted,
         )
+        self._waiters = Waiters(self._loop, assignment.channel, self._delivery)
         self._full_sync_reason = assignment.full_sync_reason
         self._is_report_due = False
         self._is_stopping = False
@@ -131,6 +135,7 @@ class Worker:
         if self._is_stopping:
             return
         self._is_stopping = True
+        self._waiters.close()
         self._notifier.stopping()
         self._lookout.stop()
         self._standing.enter(State.STOPPING)

@@ -34,6 +34,9 @@ class Parent:
     def restart(self, name: str, accepted: str) -> None:
         self.asked.append(("restart", name, accepted))
 
+    def sync(self, name: str, *, full: bool) -> None:
+        self.asked.append(("sync", name, str(full)))
+
 
 @pytest.fixture
 def parent() -> Parent:
@@ -64,6 +67,14 @@ def test_restart_releases_nothing(parent: Parent) -> None:
     assert parent.asked == [("restart", "mail", "")]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "full"), [({}, False), ({"full": False}, False), ({"full": True}, True)]
+)
+def test_sync_may_be_a_full_one(parent: Parent, parameters: dict[str, bool], full: bool) -> None:
+    assert ask(parent, "Sync", name="mail", **parameters) == {}
+    assert parent.asked == [("sync", "mail", str(full))]
+
+
 def test_accept_releases_what_the_sync_is_held_for(parent: Parent) -> None:
     assert ask(parent, "Accept", name="mail") == {}
     assert parent.asked == [("restart", "mail", "token")]
@@ -78,7 +89,7 @@ def test_accept_refuses_what_is_not_held(parent: Parent, name: str, state: str) 
     assert parent.asked == []
 
 
-@pytest.mark.parametrize("method", ["Status", "Restart", "Accept"])
+@pytest.mark.parametrize("method", ["Status", "Restart", "Sync", "Accept"])
 def test_an_unknown_sync_is_refused(parent: Parent, method: str) -> None:
     with pytest.raises(ControlError) as caught:
         ask(parent, method, name="hom")

@@ -38,6 +38,7 @@ class Service:
             "Status": lambda _parameters: document(syncs),
             "Reload": lambda _parameters: {"changed": []},
             "Restart": lambda _parameters: {},
+            "Sync": lambda _parameters: {},
             "Accept": lambda _parameters: {},
         }
         self.asked: list[tuple[str, dict[str, Any]]] = []
@@ -124,6 +125,8 @@ def lsyncd_sd(capsys: pytest.CaptureFixture[str]) -> Run:
         (["stat"], "invalid choice: 'stat'"),
         (["--verbose"], "the following arguments are required: VERB"),
         (["restart"], "the following arguments are required: NAME"),
+        (["sync"], "the following arguments are required: NAME"),
+        (["sync", "a", "--ful"], "unrecognized arguments: --ful"),
         (["accept"], "the following arguments are required: NAME"),
         (["restart", "a", "b"], "unrecognized arguments: b"),
         (["accept", "a", "--force"], "unrecognized arguments: --force"),
@@ -189,7 +192,14 @@ def test_a_second_one_in_the_same_place(lsyncd_sd: Run, serve: Serve, tmp_path: 
     assert first == f"lsyncd-sd: a service already running listens on {tmp_path}/run/control"
 
 
-CLIENTS = [["status"], ["status", "--json"], ["reload"], ["restart", "home"], ["accept", "home"]]
+CLIENTS = [
+    ["status"],
+    ["status", "--json"],
+    ["reload"],
+    ["restart", "home"],
+    ["sync", "home"],
+    ["accept", "home"],
+]
 
 
 @pytest.mark.parametrize("arguments", CLIENTS)
@@ -247,10 +257,10 @@ def test_a_folder_that_may_not_be_looked_into(tmp_path: Path, arguments: list[st
     assert len(done.stderr.splitlines()) == 2, done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["status", "hom"], ["restart", "hom"], ["accept", "hom"]])
-def test_a_name_that_no_sync_has(lsyncd_sd: Run, serve: Serve, arguments: list[str]) -> None:
+@pytest.mark.parametrize("verb", ["status", "restart", "sync", "accept"])
+def test_a_name_that_no_sync_has(lsyncd_sd: Run, serve: Serve, verb: str) -> None:
     service = serve(HOME)
-    status, out, err = lsyncd_sd(*arguments)
+    status, out, err = lsyncd_sd(verb, "hom")
     assert (status, out) == (2, "")
     assert err == "lsyncd-sd: there is no sync 'hom'\n    `lsyncd-sd status` shows all that run\n"
     assert [method for method, _parameters in service.asked] == ["Status"]
@@ -324,18 +334,20 @@ def test_a_reload_that_is_refused(lsyncd_sd: Run, serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("verb", "method", "says"),
+    ("arguments", "method", "more", "says"),
     [
-        ("restart", "Restart", "mail is restarted\n"),
-        ("accept", "Accept", "mail goes on with what it was held for\n"),
+        (["restart"], "Restart", {}, "mail is restarted\n"),
+        (["sync"], "Sync", {"full": False}, "mail is told to mirror what is pending now\n"),
+        (["sync", "--full"], "Sync", {"full": True}, "mail is told to mirror everything now\n"),
+        (["accept"], "Accept", {}, "mail goes on with what it was held for\n"),
     ],
 )
 def test_what_is_done_with_one_sync(
-    lsyncd_sd: Run, serve: Serve, verb: str, method: str, says: str
+    lsyncd_sd: Run, serve: Serve, arguments: list[str], method: str, more: dict[str, Any], says: str
 ) -> None:
     service = serve(HOME, MAIL)
-    assert lsyncd_sd(verb, "mail") == (0, says, "")
-    assert service.asked[-1] == (method, {"name": "mail"})
+    assert lsyncd_sd(*arguments, "mail") == (0, says, "")
+    assert service.asked[-1] == (method, {"name": "mail", **more})
 
 
 def test_accepting_what_is_not_held(lsyncd_sd: Run, serve: Serve) -> None:

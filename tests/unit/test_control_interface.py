@@ -22,6 +22,7 @@ from lsyncd_sd.service.control_interface import (
     VARLINK_INTERFACE,
     ControlError,
     Dispatcher,
+    Parameter,
     ProtocolError,
 )
 from lsyncd_sd.service.status import State, SyncStatus
@@ -42,7 +43,7 @@ def refuse_reload(_parameters: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture
 def dispatcher() -> Dispatcher:
-    return Dispatcher({"Status": echo, "Restart": echo, "Reload": refuse_reload})
+    return Dispatcher({"Status": echo, "Restart": echo, "Sync": echo, "Reload": refuse_reload})
 
 
 def ask(dispatcher: Dispatcher, method: str, **rest: Any) -> Any:
@@ -75,6 +76,9 @@ def test_a_handler_gets_what_was_given(dispatcher: Dispatcher, request_rest: Any
         ("Restart", {"name": None}, "InvalidParameter", {"parameter": "name"}),
         ("Restart", {"name": 7}, "InvalidParameter", {"parameter": "name"}),
         ("Restart", {"name": "a", "force": True}, "InvalidParameter", {"parameter": "force"}),
+        ("Sync", {"name": "a", "full": "yes"}, "InvalidParameter", {"parameter": "full"}),
+        ("Sync", {"name": "a", "full": 1}, "InvalidParameter", {"parameter": "full"}),
+        ("Sync", {"name": True}, "InvalidParameter", {"parameter": "name"}),
         ("Accept", {"name": "a"}, "MethodNotFound", {"method": f"{INTERFACE}.Accept"}),
         ("status", {}, "MethodNotFound", {"method": f"{INTERFACE}.status"}),
         ("org.example.Other.Do", {}, "InterfaceNotFound", {"interface": "org.example.Other"}),
@@ -150,11 +154,15 @@ def test_descriptions_are_served(dispatcher: Dispatcher, interface: str) -> None
 
 
 def test_descriptions_and_checks_have_the_same_methods_and_parameters() -> None:
-    described: dict[str, dict[str, bool]] = {}
+    described: dict[str, dict[str, Parameter]] = {}
+    types = {"string": str, "bool": bool}
     for interface, description in DESCRIPTIONS.items():
         for name, arguments in re.findall(r"^method (\w+)\((.*?)\) ->", description, flags=re.MULTILINE):
-            parameters = re.findall(r"(\w+): (\??)string", arguments)
-            described[f"{interface}.{name}"] = {name: optional == "" for name, optional in parameters}
+            parameters = re.findall(r"(\w+): (\??)(\w+)", arguments)
+            described[f"{interface}.{name}"] = {
+                parameter: Parameter(types[type_name], is_required=not optional)
+                for parameter, optional, type_name in parameters
+            }
     assert described == PARAMETERS
 
 
@@ -200,6 +208,7 @@ def test_problems_cross_the_wire_and_are_shown_as_check_shows_them(dispatcher: D
         ("NoSuchSync", {"name": "hme"}, "there is no sync 'hme'"),
         ("NoSuchSync", {}, "there is no sync ''"),
         ("NotHeld", {"name": "home", "state": "in-sync"}, "sync 'home' is not held: its state is in-sync"),
+        ("Unavailable", {"name": "a", "reason": "\x07"}, "sync 'a' cannot do it: \\x07"),
         ("ConfigurationInvalid", {"problems": 7}, "the configuration is invalid"),
         ("ConfigurationInvalid", {"problems": [7]}, ": "),
         ("org.example.Bad\x1b[2J", {}, "the service answered org.example.Bad\\x1b[2J"),

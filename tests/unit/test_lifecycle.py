@@ -21,6 +21,7 @@ from lsyncd_sd.config.model import Sync
 from lsyncd_sd.errors import ExitStatus
 from lsyncd_sd.service import lifecycle as lifecycle_module
 from lsyncd_sd.service import worker
+from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.child import (
     ABORT_SECONDS,
     FRUITLESS_LIMIT,
@@ -64,6 +65,7 @@ class House:
         self.locks = Locks(folder / "locks")
         self.given_back: list[str] = []
         self.started: list[int] = []
+        self.channels: list[Channel] = []
         self.work: Work = wait_for_signals
         self.lifecycle = Lifecycle(
             Circumstances(
@@ -73,9 +75,14 @@ class House:
                 limit=LIMIT,
                 state_directory=folder,
                 give_back=lambda child: self.given_back.append(child.sync.name),
+                started=self._started,
             )
         )
         monkeypatch.setattr(worker, "run", self._run)
+
+    def _started(self, child: Child) -> None:
+        assert child.channel is not None
+        self.channels.append(child.channel)
 
     def write(self, entry: Entry) -> None:
         self.entries.append(entry)
@@ -121,6 +128,8 @@ class House:
         for pid in self.started:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+        for channel in self.channels:
+            channel.close()
 
 
 @pytest.fixture
