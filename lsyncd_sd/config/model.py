@@ -47,7 +47,8 @@ class RsyncOptions:
     """The `rsync:` section.
 
     `flags` is rendered from `keys`, the effective value of every key of the section but binary and extra
-    (None where rsync decides); both are kept because a person reads the keys and rsync the flags.
+    (None where rsync decides); both are kept because a person reads the keys and rsync the flags. Some keys
+    render to nothing: they say how a run is made.
     """
 
     binary: str
@@ -58,6 +59,12 @@ class RsyncOptions:
     def is_on(self, key: str) -> bool:
         """Tell whether the key of a flag is true; rsync's own choice is not."""
         return dict(self.keys).get(key) is True
+
+    @property
+    def password_file(self) -> str | None:
+        """The file with the password for an rsync daemon."""
+        value = dict(self.keys).get("password_file")
+        return value if isinstance(value, str) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ RSYNC_KEYS = (
     _rsync_text("usermap", "--usermap", _SPEC, "Users for other users, as in rsync(1).", "0-99:nobody"),
     _rsync_text("groupmap", "--groupmap", _SPEC, "Groups for other groups, as in rsync(1).", "users:mirror"),
     _rsync_text(
-        "password_file", "--password-file", Text("an absolute path", parsers.parse_file, "^/."),
+        "password_file", "", Text("an absolute path", parsers.parse_file, "^/."),
         "A file with the password for the module of an rsync daemon, readable by its owner only.",
         "/etc/lsyncd.d/module.secret",
     ),

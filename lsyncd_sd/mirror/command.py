@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Builds rsync's command lines and lists; every option of the call shapes is here, with its reason.
+"""Builds rsync's command lines and lists; what makes the call shapes is here, with its reason.
 
 The shapes and the traps behind them are described in docs/rsync.md.
 """
@@ -10,25 +10,13 @@ import enum
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from lsyncd_sd.config.model import Delete, SshOptions, Sync, TargetKind
+from lsyncd_sd.config.model import Delete, Sync, TargetKind
+from lsyncd_sd.mirror.options import Traits, common_options
 from lsyncd_sd.plan.batch import Batch
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES
-
-# ssh must fail rather than ask, and notice a peer that is gone: a minute without an answer ends it.
-# Given after the user's own options: of two settings ssh takes the first.
-_SSH_DEFAULTS = (
-    ("BatchMode", "yes"),
-    ("ConnectTimeout", "30"),
-    ("ServerAliveInterval", "15"),
-    ("ServerAliveCountMax", "4"),
-)
-
-# Seconds to wait for a daemon to accept: rsync's own default is for ever.
-_DAEMON_CONNECT_TIMEOUT = 30
-
 
 # Rules go on the command line, which the kernel limits to 2 MiB, and each may be some KiB long.
 RULES_PER_RUN = 400
@@ -50,19 +38,6 @@ class Shape(enum.Enum):
     LEFTOVERS = "temporary files"
     GONE = "what is gone"
     PROBE = "probe"
-
-
-@dataclass(frozen=True, slots=True)
-class Traits:
-    """What is known about the two ends, found out by trying (docs/rsync.md).
-
-    `nanoseconds`: the target keeps them, None while not known. `secluded`: it takes `-s`, which rrsync
-    does not. `confines`: our rsync knows `--confine-root`.
-    """
-
-    nanoseconds: bool | None = None
-    secluded: bool = True
-    confines: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,26 +254,11 @@ class Commands:
         paths = sorted(self.unreadable) if len(self.unreadable) <= RULES_PER_RUN else []
         return [f"--exclude=/{_pattern(path)}" for path in paths if path]
 
-    def _options(
-        self, before: Sequence[str] = (), after: Sequence[str] = (), *, window: bool = True
-    ) -> list[str]:
-        """Return what every command begins with; `before` and `after` are rules around the sync's own."""
-        rsync = self._sync.rsync
-        # --no-human-readable: figures that can be parsed, whatever the build's default is.
-        options = [rsync.binary, *rsync.flags, "--no-human-readable"]
-        # -s: names never pass through the remote shell.
-        options.append("-s" if self.traits.secluded else "--no-s")
-        if window and self.traits.nanoseconds and self.traits.secluded:
-            options.append("--modify-window=-1")
-        if self.traits.confines:
-            options.append(f"--confine-root={self.source_root}")
-        if self._sync.timeout:
-            options.append(f"--timeout={self._sync.timeout}")
-        if self._sync.target.kind is TargetKind.DAEMON:
-            options.append(f"--contimeout={_DAEMON_CONNECT_TIMEOUT}")
-        if self._sync.target.kind is TargetKind.SSH:
-            options += ["-e", ssh_command(self._sync.ssh)]
-        return [*options, *before, *self._filters.rsync_arguments(), *after, *rsync.extra]
+    def _options(self, before: Sequence[str] = (), *, window: bool = True) -> list[str]:
+        """Return what every command begins with; `before` are rules that go before the sync's own."""
+        traits = self.traits if window else replace(self.traits, nanoseconds=None)
+        options = common_options(self._sync, traits, self.source_root)
+        return [*options, *before, *self._filters.rsync_arguments(), *self._sync.rsync.extra]
 
 
 def _list(paths: Iterable[bytes], suffix: bytes = b"") -> bytes:
@@ -335,28 +295,6 @@ def _temporary_pattern(path: bytes) -> bytes:
 
 def _escaped(name: bytes) -> bytes:
     return re.sub(rb"([*?\[\\])", rb"\\\1", name)
-
-
-def ssh_command(ssh: SshOptions) -> str:
-    """Return the ssh command as rsync's -e takes it: words, quoted by rsync's rules, not by a shell's."""
-    words = [ssh.binary]
-    if ssh.port is not None:
-        words += ["-p", str(ssh.port)]
-    if ssh.identity_file is not None:
-        # Without IdentitiesOnly an agent's keys are tried first, and too many of them end the login.
-        words += ["-i", ssh.identity_file, "-o", "IdentitiesOnly=yes"]
-    if ssh.user is not None:
-        words += ["-l", ssh.user]
-    for name, value in (*ssh.options, *_SSH_DEFAULTS):
-        words += ["-o", f"{name}={value}"]
-    return " ".join(_quote(word) for word in (*words, *ssh.extra))
-
-
-def _quote(word: str) -> str:
-    """Quote one word for -e: rsync(1) splits at spaces outside quotes; a quote inside quotes is doubled."""
-    if word and not re.search(r"[\s'\"]", word):
-        return word
-    return "'" + word.replace("'", "''") + "'"
 
 
 _COUNTS = re.compile(

@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from lsyncd_sd.loop import Loop, Timer
@@ -198,12 +198,19 @@ class Process:
 
 
 def start_command(
-    loop: Loop, arguments: list[str], on_exit: OnExit, *, stdin: bytes, directory: int | None = None
+    loop: Loop,
+    arguments: list[str],
+    on_exit: OnExit,
+    *,
+    stdin: bytes,
+    directory: int | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> Process:
     """Start `arguments` (never through a shell) with `stdin` as its whole standard input.
 
-    `directory` is an open descriptor to be its working directory. The process leads a process group of its
-    own, has umask 022, and dies with us. Raises OSError if it cannot be started at all.
+    `directory` is an open descriptor to be its working directory; `variables` are added to its environment.
+    The process leads a process group of its own, has umask 022, and dies with us. Raises OSError if it
+    cannot be started at all.
     """
     list_file = os.memfd_create("lsyncd-sd-list", os.MFD_CLOEXEC)
     try:
@@ -218,7 +225,7 @@ def start_command(
             stderr=subprocess.PIPE,
             # Set before the descriptors are closed in the new process, so the descriptor is still there.
             cwd=None if directory is None else f"/proc/self/fd/{directory}",
-            env=environment(),
+            env={**environment(), **(variables or {})},
             umask=0o022,
             process_group=0,
             preexec_fn=die_with_parent,

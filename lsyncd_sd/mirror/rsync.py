@@ -15,6 +15,7 @@ from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.attribution import Attribution, attribute
 from lsyncd_sd.mirror.command import Commands, Run, Shape, Statistics, percent, statistics
 from lsyncd_sd.mirror.outcome import Outcome, Verdict, judge
+from lsyncd_sd.mirror.password import variables_with
 from lsyncd_sd.mirror.process import OnExit, Process, Result, start_command, start_function
 from lsyncd_sd.mirror.steps import Start, Steps
 from lsyncd_sd.plan.batch import Kind, Mark, Marks, Sample, build
@@ -307,7 +308,12 @@ class RsyncMirror:
                 return start_command(self._loop, run.arguments, on_exit, stdin=run.stdin)
             with self._open_source() as source:
                 process = start_command(
-                    self._loop, run.arguments, on_exit, stdin=run.stdin, directory=source.descriptor
+                    self._loop,
+                    run.arguments,
+                    on_exit,
+                    stdin=run.stdin,
+                    directory=source.descriptor,
+                    variables=variables_with(self._sync.rsync.password_file),
                 )
             if run.shape in _RECURSIVE_SHAPES:
                 process.show_output(self._pass_percent)

@@ -23,7 +23,7 @@ from helpers.trees import SECRET, Playground, Snapshot, files, join, snapshot
 from lsyncd_sd.config.model import Delete
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror import process, rsync
-from lsyncd_sd.mirror.command import Traits
+from lsyncd_sd.mirror.options import Traits
 from lsyncd_sd.mirror.process import Result
 from lsyncd_sd.mirror.rsync import Report, RsyncMirror
 from lsyncd_sd.plan.change import Change
@@ -114,7 +114,14 @@ class Rig:
                 self.do(self._meanwhile.pop())
 
     def _keep_command(
-        self, _loop: Loop, arguments: list[str], _on_exit: object, *, stdin: bytes, directory: int
+        self,
+        _loop: Loop,
+        arguments: list[str],
+        _on_exit: object,
+        *,
+        stdin: bytes,
+        directory: int,
+        **_more: object,
     ) -> mock.Mock:
         assert os.path.samestat(os.fstat(directory), os.stat(self.playground.source))
         self._command = arguments, stdin

@@ -117,16 +117,25 @@ class Sshd(Server):
 
 
 class RsyncDaemon(Server):
-    """An rsync daemon with one writable directory, `module`: as the module `mirror`, and as `unjailed`."""
+    """An rsync daemon with one writable directory, `module`: as the module `mirror`, and as `unjailed`.
+
+    And as `locked`, for the user `mirror` with the password in `secret`.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.module = folder / "module"
         self.module.mkdir()
+        self.secret = folder / "secret"
+        for path, text in ((self.secret, "open sesame\n"), (folder / "secrets", "mirror:open sesame\n")):
+            path.touch(mode=0o600)
+            path.write_text(text)
         (folder / "config").write_text(
             # without a chroot it would change what symlinks say
             f"use chroot = yes\nuid = root\ngid = root\n[mirror]\npath = {self.module}\nread only = no\n"
             f"[unjailed]\nuse chroot = no\npath = {self.module}\nread only = no\n"
+            f"[locked]\npath = {self.module}\nread only = no\n"
+            f"auth users = mirror\nsecrets file = {folder}/secrets\n"
         )
 
     def arguments(self) -> Sequence[str]:

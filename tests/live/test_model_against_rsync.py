@@ -22,7 +22,8 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from lsyncd_sd.config.model import Delete
-from lsyncd_sd.mirror.command import Commands, Run, Shape, Traits
+from lsyncd_sd.mirror.command import Commands, Run, Shape
+from lsyncd_sd.mirror.options import Traits
 from lsyncd_sd.mirror.process import environment
 from lsyncd_sd.plan.batch import Batch
 from lsyncd_sd.plan.filters import Filter

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.syncs import PLAIN_RSYNC, PLAIN_SSH, local_target, make_sync
+from helpers.syncs import PLAIN_RSYNC, local_target, make_sync
 
 from lsyncd_sd.config.model import Delete, Target, TargetKind
 from lsyncd_sd.config.target import parse_target
@@ -20,11 +20,10 @@ from lsyncd_sd.mirror.command import (
     Run,
     Shape,
     Statistics,
-    Traits,
     percent,
-    ssh_command,
     statistics,
 )
+from lsyncd_sd.mirror.options import Traits
 from lsyncd_sd.mirror.process import environment
 from lsyncd_sd.plan.batch import Batch
 from lsyncd_sd.plan.filters import Filter, WrittenRule
@@ -496,65 +495,6 @@ def test_the_target_is_a_directory_that_must_be_there(text: str, target: str, cr
     assert some.creating_target() == creating
     assert some.full_run(may_create=False).arguments[-3:] == ["--", "./", target]
     assert some.full_run(may_create=True).arguments[-3:] == ["--", "./", creating]
-
-
-# ---- ssh
-
-SSH_DEFAULTS = "-o BatchMode=yes -o ConnectTimeout=30 -o ServerAliveInterval=15 -o ServerAliveCountMax=4"
-
-
-def test_ssh_fails_rather_than_asks() -> None:
-    assert ssh_command(PLAIN_SSH) == f"ssh {SSH_DEFAULTS}"
-    run = commands(target=parse_target("host:/target")).full_run(may_create=False)
-    assert run.arguments[run.arguments.index("-e") + 1] == f"ssh {SSH_DEFAULTS}"
-
-
-def test_the_users_ssh_options_come_first() -> None:
-    ssh = replace(
-        PLAIN_SSH,
-        binary="/opt/ssh",
-        port=2222,
-        identity_file="/etc/key",
-        user="mirror",
-        options=(("ConnectTimeout", "5"), ("Ciphers", "a,b")),
-        extra=("-4", "-C"),
-    )
-    assert ssh_command(ssh) == (
-        "/opt/ssh -p 2222 -i /etc/key -o IdentitiesOnly=yes -l mirror -o ConnectTimeout=5 -o Ciphers=a,b "
-        f"{SSH_DEFAULTS} -4 -C"
-    )
-
-
-def test_words_are_quoted_by_rsyncs_rules() -> None:
-    ssh = replace(PLAIN_SSH, binary="/opt/my ssh", extra=("it's", 'say "hi"', "", "tab\there", "$(x)", "*"))
-    assert ssh_command(ssh) == (f"'/opt/my ssh' {SSH_DEFAULTS} 'it''s' 'say \"hi\"' '' 'tab\there' $(x) *")
-
-
-def test_a_real_rsync_gives_ssh_these_words(tmp_path: Path) -> None:
-    program = tmp_path / "my ssh"
-    program.write_text(f"#!/bin/sh\nprintf '%s\\0' \"$@\" > '{tmp_path}/words'\nexit 255\n")
-    program.chmod(0o755)
-    odd = (
-        "it's",
-        '"',
-        "'",
-        "''",
-        'say "hi"',
-        "",
-        "tab\there",
-        "new\nline",
-        "$(x)",
-        "`x`",
-        "\\",
-        "a b ",
-        "ü",
-        "*",
-    )
-    ssh = replace(PLAIN_SSH, binary=str(program), extra=odd)
-    run = commands(target=parse_target("host:/target"), ssh=ssh).full_run(may_create=False)
-    subprocess.run(run.arguments, cwd=tmp_path, env=environment(), capture_output=True, check=False)
-    words = (tmp_path / "words").read_text().split("\0")
-    assert words[: words.index("host")] == [*SSH_DEFAULTS.split(), *odd]
 
 
 # ---- what rsync says

@@ -94,8 +94,8 @@ def test_defaults_for_ssh_and_daemons_pass_over_other_targets() -> None:
         """
     ).syncs
     assert local.ssh.port is None and daemon.ssh.port is None
-    assert "--password-file=/etc/secret" not in local.rsync.flags
-    assert "--password-file=/etc/secret" in daemon.rsync.flags
+    assert local.rsync.password_file is None
+    assert daemon.rsync.password_file == "/etc/secret"  # noqa: S105
 
 
 def test_one_sync_of_a_list_may_go_without_a_name() -> None:

@@ -16,7 +16,7 @@ from helpers.syncs import local_target, make_sync
 from lsyncd_sd.config.model import Delete
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror import rsync as rsync_module
-from lsyncd_sd.mirror.command import Traits
+from lsyncd_sd.mirror.options import Traits
 from lsyncd_sd.mirror.outcome import Outcome, Verdict
 from lsyncd_sd.mirror.process import OnExit, Result
 from lsyncd_sd.mirror.rsync import Report, RsyncMirror
@@ -68,7 +68,14 @@ class Runs:
         self.processes: list[FakeProcess] = []
 
     def start_command(
-        self, _loop: Loop, arguments: list[str], _on_exit: OnExit, *, stdin: bytes, directory: int = -1
+        self,
+        _loop: Loop,
+        arguments: list[str],
+        _on_exit: OnExit,
+        *,
+        stdin: bytes,
+        directory: int = -1,
+        **_more: Any,
     ) -> FakeProcess:
         options = arguments[: arguments.index("--")] if "--" in arguments else arguments
         kept = [option for option in ("-r", "-d", "-I", "-n", "--existing", "--delete") if option in options]

@@ -53,9 +53,13 @@ def test_no_option_of_rsync_is_there_twice() -> None:
     assert len(set(options)) == len(options)
 
 
+# these say how rsync is run
+NOT_RENDERED = {"binary", "archive", "extra", "password_file"}
+
+
 def test_only_rsync_settings_render_to_options() -> None:
     for setting in SETTINGS:
-        rendered = setting.scope is Scope.RSYNC and setting.name not in ("binary", "archive", "extra")
+        rendered = setting.scope is Scope.RSYNC and setting.name not in NOT_RENDERED
         assert bool(setting.option) is rendered
 
 
