@@ -22,8 +22,8 @@ interface org.lsyncd-sd.Control
 
 # One sync at one moment. Times are Unix seconds. The target follows its
 # source in the states in-sync, pending and syncing; the others are starting,
-# watching, full-sync, degraded, unreachable, target-full, target-missing,
-# source-missing, failing, held, stuck, failed and stopping.
+# watching, rescanning, full-sync, degraded, unreachable, target-full,
+# target-missing, source-missing, failing, held, stuck, failed and stopping.
 type SyncStatus (
   name: string,
   source: string,

@@ -29,6 +29,7 @@ class State(enum.StrEnum):
     SYNCING = "syncing"
     STARTING = "starting"
     WATCHING = "watching"
+    RESCANNING = "rescanning"
     FULL_SYNC = "full-sync"
     DEGRADED = "degraded"
     UNREACHABLE = "unreachable"
@@ -45,8 +46,8 @@ class State(enum.StrEnum):
     def is_good(self) -> bool:
         """Whether the target is the source as it was a few seconds ago, and follows it.
 
-        Not while starting, watching or in a full sync: until that is over the target may differ in
-        anything, however well things go.
+        Not while starting, watching, rescanning or in a full sync: until that is over the target may
+        differ in anything, however well things go.
         """
         return self in (State.IN_SYNC, State.PENDING, State.SYNCING)
 
