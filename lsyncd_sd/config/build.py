@@ -9,6 +9,7 @@ from typing import Any
 
 from lsyncd_sd.config.model import RsyncOptions, SshOptions, Sync, Target, TargetKind
 from lsyncd_sd.config.report import Report, shown
+from lsyncd_sd.config.rules import rule_fields
 from lsyncd_sd.config.setting import Scope, Setting
 from lsyncd_sd.config.settings import settings_of
 from lsyncd_sd.config.values import Section
@@ -143,7 +144,7 @@ def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Re
         watch_modify=effective["watch_modify"],
         batch_size_limit=effective["batch_size_limit"],
         delete=effective["delete"],
-        exclude=effective["exclude"],
+        **rule_fields(effective, report),
         timeout=effective["timeout"],
         exit_codes=tuple(sorted(effective["exit_codes"].items())),
         log_level=effective["log_level"],

@@ -43,7 +43,7 @@ def load(paths: Sequence[str]) -> Loaded:
     for path, (configuration, own) in found.items():
         here = f"{visible(path)}:"
         everything = own + [problem for problem in together if problem.place.startswith(here)]
-        problems = tuple(sorted(everything, key=_position))
+        problems = tuple(sorted(everything, key=lambda problem: _position(problem, here)))
         if all(problem.is_warning for problem in problems):
             good.append(configuration)
             warnings.extend(problems)
@@ -52,9 +52,13 @@ def load(paths: Sequence[str]) -> Loaded:
     return Loaded(tuple(good), tuple(failures), tuple(warnings))
 
 
-def _position(problem: Problem) -> tuple[int, ...]:
-    """Return line and column, to show problems in the order of the file; what has no place comes first."""
-    return tuple(int(part) for part in problem.place.split(":")[-2:] if part.isdecimal())
+def _position(problem: Problem, here: str) -> tuple[bool, tuple[int, ...]]:
+    """Return what problems are shown in the order of: line and column, and those in files of rules last.
+
+    What has no line comes first.
+    """
+    numbers = tuple(int(part) for part in problem.place.split(":")[-2:] if part.isdecimal())
+    return not f"{problem.place}:".startswith(here), numbers
 
 
 def _read(path: str) -> tuple[Configuration, list[Problem]]:

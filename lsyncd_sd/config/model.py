@@ -6,6 +6,8 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from lsyncd_sd.plan.filters import Filter, WrittenRule
+
 
 class TargetKind(enum.Enum):
     """How rsync reaches a target."""
@@ -96,7 +98,9 @@ class Sync:
     `delay`, `open_file_delay` and `timeout` are seconds (a timeout of 0 is none). `batch_size_limit` is
     bytes, None for no limit. `exit_codes` is sorted by code. `max_deletes` is that of the section `brake:`.
     `file_stem` is the name of the file it came from without folder and suffix: state is kept under it and
-    the name. The places (`file:line:column`) are for messages only and make no difference between syncs.
+    the name. `rules` is what filter, filter_from, exclude and exclude_from come to, in this order, with what
+    their files held when they were read. The places (`file:line:column`) are for messages only and make no
+    difference between syncs.
     """
 
     name: str
@@ -117,9 +121,17 @@ class Sync:
     rsync: RsyncOptions
     ssh: SshOptions
     file_stem: str
+    exclude_from: tuple[str, ...] = ()
+    filter: tuple[str, ...] = ()
+    filter_from: tuple[str, ...] = ()
+    rules: tuple[WrittenRule, ...] = ()
     name_place: str = field(default="", compare=False)
     source_place: str = field(default="", compare=False)
     target_place: str = field(default="", compare=False)
+
+    def make_filter(self) -> Filter:
+        """Return what the rules decide."""
+        return Filter.from_rules(self.rules, delete_excluded=self.rsync.is_on("delete_excluded"))
 
     @property
     def one_file_system(self) -> bool:

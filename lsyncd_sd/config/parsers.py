@@ -7,6 +7,7 @@ import re
 
 from lsyncd_sd.config.report import Refused, shown
 from lsyncd_sd.config.target import local_path
+from lsyncd_sd.plan.filters import BadRuleError, Rule, WrittenRule
 from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES
 
 NAME_PATTERN = "[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}"
@@ -48,6 +49,15 @@ def parse_pattern(text: str) -> str:
         raise Refused(
             f"the pattern is longer than {MAX_PATTERN_BYTES} bytes", "rsync would go on without it"
         )
+    return text
+
+
+def parse_rule(text: str) -> str:
+    """Return a filter rule of rsync."""
+    try:
+        Rule.parse(WrittenRule(text))
+    except BadRuleError as error:
+        raise Refused(f"{shown(text)}: {error.message}", error.hint) from None
     return text
 
 

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import stat
 from collections.abc import Mapping
 from typing import TypeGuard
 
 from lsyncd_sd.config.build import Given, Values, build_sync
+from lsyncd_sd.config.files import MAXIMUM_BYTES, read_file_bytes
 from lsyncd_sd.config.model import Configuration, Sync
 from lsyncd_sd.config.nodes import BrokenNode, ListNode, MapNode, Node, Scalar, describe, parse
 from lsyncd_sd.config.parsers import parse_name
@@ -22,15 +21,14 @@ from lsyncd_sd.config.yamlhints import LUA_HINT, looks_like_lua
 from lsyncd_sd.errors import ConfigurationError, Problem
 from lsyncd_sd.printable import visible
 
-# a thousand syncs written out are a tenth of it; a larger file is a mistake, and would be slow to tell so
-MAXIMUM_BYTES = 1024 * 1024
 SHORTEST_FILE = "the shortest file is two lines, 'source: /home' and 'target: host:/srv/mirror/home'"
 
 
 def read_file(path: str) -> tuple[Configuration, list[Problem]]:
     """Return what a file says, and warnings. Raise ConfigurationError with all problems if it has errors.
 
-    Only the text is judged; what depends on the file system or on other files is in checks.py.
+    Only the text is judged, and that of the files with rules that it names; what else depends on the file
+    system, or on other configuration files, is in checks.py.
     """
     return read_text(read_bytes(path), path)
 
@@ -47,19 +45,11 @@ def read_bytes(path: str) -> bytes:
     """Return the content of a file. Raise ConfigurationError if it is no file, unreadable or too large."""
     place = visible(path)
     try:
-        # without O_NONBLOCK, opening a FIFO would wait for its writer
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        return read_file_bytes(path)
+    except Refused as refused:
+        raise ConfigurationError([Problem(place, refused.message, "name a file of YAML text")]) from None
     except (OSError, ValueError) as error:
         raise ConfigurationError([_not_readable(place, error)]) from None
-    with contextlib.ExitStack() as stack:
-        stack.callback(os.close, descriptor)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise ConfigurationError([Problem(place, "this is not a file", "name a file of YAML text")])
-        try:
-            data = stack.enter_context(open(descriptor, "rb", closefd=False)).read(MAXIMUM_BYTES + 1)
-        except OSError as error:
-            raise ConfigurationError([_not_readable(place, error)]) from None
-    return data
 
 
 def _not_readable(place: str, error: Exception) -> Problem:

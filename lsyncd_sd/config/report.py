@@ -32,10 +32,11 @@ def shown(text: str) -> str:
 class Report:
     """The problems of one file, in the order they were found.
 
-    `file` is the path as the user gave it: it is what every place begins with.
+    `path` is the path as the user gave it, `file` the same as it is shown: what every place begins with.
     """
 
     def __init__(self, file: str) -> None:
+        self.path = file
         self.file = visible(file)
         self.problems: list[Problem] = []
 

@@ -12,6 +12,7 @@ from lsyncd_sd.config.report import Refused, shown
 _OURS = "lsyncd-sd decides for each run what is listed and how deep"
 _DELETE = "use the setting 'delete' of the sync"
 _EXCLUDE = "use the setting 'exclude' of the sync"
+_FILTER = "use the setting 'filter' of the sync"
 _OUTPUT = "lsyncd-sd reads rsync's output; for more in the journal use 'log_level'"
 _LATER = "this version does not have it"
 _LEFTOVERS = "it would leave unfinished or extra files on the target"
@@ -39,9 +40,10 @@ _REFUSED_NAMES = {
     "ignore-missing-args": _OURS,
     "remove-source-files": "a mirror does not touch its source",
     "remove-sent-files": "a mirror does not touch its source",
+    "exclude-from": "use the setting 'exclude_from' of the sync",
     "exclude*": _EXCLUDE,
-    "include*": _EXCLUDE,
-    "filter": _EXCLUDE,
+    "include*": _FILTER,
+    "filter": _FILTER,
     "cvs-exclude": _EXCLUDE,
     "prune-empty-dirs": _EXCLUDE,
     "max-size": _SKIPS,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from lsyncd_sd.config import parsers
 from lsyncd_sd.config.model import Delete, MaxDeletes
 from lsyncd_sd.config.rsynckeys import RSYNC_KEYS
+from lsyncd_sd.config.rules import RuleFiles, RuleList
 from lsyncd_sd.config.setting import Effect, Scope, Setting
 from lsyncd_sd.config.target import local_path, parse_target
 from lsyncd_sd.config.values import (
@@ -111,11 +112,31 @@ _SYNC = (
         "true",
     ),
     Setting(
-        "exclude", Scope.SYNC, TextList("patterns", parsers.parse_pattern), (),
+        "exclude", Scope.SYNC, RuleList("patterns", parsers.parse_pattern, is_pattern=True), (),
         "What is not mirrored, in the pattern language of rsync(1); the first pattern that fits decides. A "
         "pattern with the prefix '+ ' is an exception. What is excluded is left alone on the target, too. A "
         "pattern that begins with * or ! must be in quotes.",
         "['*.tmp', /lost+found]",
+    ),
+    Setting(
+        "exclude_from", Scope.SYNC, RuleFiles(parsers.parse_pattern, is_pattern=True), (),
+        "Files with a pattern on each line, as exclude has them; they are asked after exclude. Empty lines "
+        "and those that begin with # or ; do not count. They are read when the configuration is, at a start "
+        "or reload.",
+        "/etc/lsyncd.d/home.exclude",
+    ),
+    Setting(
+        "filter", Scope.SYNC, RuleList("rules", parsers.parse_rule), (),
+        "Filter rules of rsync(1); the first that fits decides, and exclude is asked only if none does. "
+        "'- PATTERN' excludes, '+ PATTERN' is an exception from rules below it. H only hides from the "
+        "mirror, P only protects on the target; S and R are their exceptions; ! forgets the rules above it.",
+        "['P /keep', '+ *.c', '- *']",
+    ),
+    Setting(
+        "filter_from", Scope.SYNC, RuleFiles(parsers.parse_rule), (),
+        "Files with a rule on each line, as filter has them; they are asked after filter. Otherwise as "
+        "exclude_from.",
+        "/etc/lsyncd.d/home.filter",
     ),
     Setting(
         "timeout", Scope.SYNC, Duration(YEAR, whole=True), 300,

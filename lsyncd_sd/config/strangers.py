@@ -20,7 +20,7 @@ _SSH = "use the section 'ssh' of the sync"
 _TO_COME = {
     Scope.TOP: ("max_processes",),
     Scope.SYNC: (
-        "actions", "exclude_from", "filter", "filter_from", "hooks", "host", "max_processes", "startup",
+        "actions", "hooks", "host", "max_processes", "startup",
         "targetdir", "targets",
     ),
     Scope.RSYNC: (

@@ -262,8 +262,12 @@ class TextList(ValueType):
         if isinstance(node, MapNode):
             raise self.mismatch(node)
         nodes = node.items if isinstance(node, ListNode) else (node,)
-        values = [self._item.read(item, name, report) for item in nodes]
+        values = [self.read_item(item, name, report) for item in nodes]
         return tuple(value for value in values if value is not None)
+
+    def read_item(self, node: Node, name: str, report: Report) -> Any:
+        """Return one item, or None after what is wrong with it went into the report."""
+        return self._item.read(node, name, report)
 
     def schema(self) -> Schema:
         item = self._item.schema()

@@ -15,7 +15,6 @@ from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.process import die_with_parent
 from lsyncd_sd.plan.change import Change
-from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.printable import printable, visible
 from lsyncd_sd.service.channel import Channel
@@ -82,7 +81,7 @@ class Worker:
             sync=sync.name, target=sync.target.text
         )
         self._standing = Standing(self._journal, self._report_state)
-        filters = Filter.from_excludes(sync.exclude)
+        filters = sync.make_filter()
         self._lookout = Lookout(
             self._loop,
             sync.source,

@@ -54,6 +54,7 @@ EVERYTHING = """
         target: h:x/y
         delete: startup
         exclude: ["*.tmp", "+ a", "é", "!x", "5", "true", "~", "a: b", "\\x01"]
+        filter: ["hide,p a b", "!", "P_x", "-_ "]
         exit_codes: {23: ok, 24: target-full}
         log_level: debug
         batch_size_limit: 1.5G
@@ -120,8 +121,11 @@ def test_the_sample_is_a_good_configuration() -> None:
     assert (sync.name, sync.source) == ("home", "/home")
 
 
-def test_the_sample_with_everything_turned_on_is_a_good_configuration() -> None:
+def test_the_sample_with_everything_turned_on_is_a_good_configuration(tmp_path: pathlib.Path) -> None:
     text = uncommented(sample_text())
+    for name in ("home.exclude", "home.filter"):
+        (tmp_path / name).touch()
+        text = text.replace(f"/etc/lsyncd.d/{name}\n", f"{tmp_path}/{name}\n")
     for name in settings_of(Scope.SYNC):
         assert re.search(rf"^{name}:", text, re.MULTILINE)
     # the two that go only with another, or with another target

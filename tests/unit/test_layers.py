@@ -190,13 +190,6 @@ def test_plan_is_pure(path: Path) -> None:
     assert not called & {"open", "print", "input", "exec", "eval"}
 
 
-def test_config_needs_of_plan_only_a_constant() -> None:
-    for path in files_of("lsyncd_sd/config"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module == "lsyncd_sd.plan.filters":
-                assert {alias.name for alias in node.names} == {"MAX_PATTERN_BYTES"}, name_of(path)
-
-
 # ---- packages from outside
 
 

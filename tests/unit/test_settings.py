@@ -3,12 +3,14 @@
 
 import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
 from lsyncd_sd.config.model import SshOptions, Sync
 from lsyncd_sd.config.nodes import parse
 from lsyncd_sd.config.report import Report
+from lsyncd_sd.config.rules import RuleFiles
 from lsyncd_sd.config.setting import Scope, Setting
 from lsyncd_sd.config.settings import SETTINGS, default_settings, settings_of
 from lsyncd_sd.config.strangers import _LSYNCD, _LSYNCD_RSYNC, _LSYNCD_SSH, _TO_COME, snake_case
@@ -36,9 +38,13 @@ def test_every_setting_says_what_it_is(setting: Setting) -> None:
 @pytest.mark.parametrize(
     "setting", [one for one in SETTINGS if not isinstance(one.type, Section)], ids=ident
 )
-def test_every_example_is_good(setting: Setting) -> None:
+def test_every_example_is_good(setting: Setting, tmp_path: Path) -> None:
     report = Report("example")
-    node = parse(setting.example, report)
+    example = setting.example
+    if isinstance(setting.type, RuleFiles):
+        example = example.replace("/etc/lsyncd.d", str(tmp_path))
+        Path(example).touch()
+    node = parse(example, report)
     assert node is not None
     assert setting.type.read(node, setting.name, report) is not None
     assert report.problems == []
@@ -71,7 +77,7 @@ def test_a_followed_setting_comes_first() -> None:
 
 
 def test_every_setting_has_its_field() -> None:
-    extra = {"file_stem", "name_place", "source_place", "target_place"}
+    extra = {"file_stem", "rules", "name_place", "source_place", "target_place"}
     # the brake's are few enough to be the sync's own
     wanted = names(Scope.SYNC) - {"brake"} | names(Scope.BRAKE)
     assert {field.name for field in fields(Sync)} - extra == wanted
