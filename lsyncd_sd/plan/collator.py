@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lsyncd_sd.plan.batch import Mark, Marks, is_below
-from lsyncd_sd.plan.change import Change, Depth
+from lsyncd_sd.plan.change import Change, Depth, Move
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +52,15 @@ class Collator:
         troubled = len(self.troubled.marks) if self.troubled else 0
         return len(self.pending) + len(self.in_flight) + troubled
 
-    def add(self, changes: Iterable[Change], now: float) -> None:
-        """Take in what the watch room saw."""
+    def add(self, changes: Iterable[Change | Move], now: float) -> None:
+        """Take in what the watch room saw; of a move, both ends are dirty."""
         for change in changes:
-            self._put(change.path, Mark(change.depth, change.exact), now)
+            if isinstance(change, Move):
+                depth = Depth.SUBTREE if change.is_directory else Depth.ENTRY
+                self._put(change.old, Mark(depth, True), now)
+                self._put(change.new, Mark(depth, True), now)
+            else:
+                self._put(change.path, Mark(change.depth, change.exact), now)
 
     def _put(self, path: bytes, mark: Mark, now: float) -> None:
         if self._first_change_at is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lsyncd_sd.config.model import Sync
@@ -19,7 +19,7 @@ from lsyncd_sd.mirror.outcome import PATIENCE, BackOff, Outcome, Verdict
 from lsyncd_sd.mirror.rsync import Report, RsyncMirror
 from lsyncd_sd.mirror.steps import Task
 from lsyncd_sd.plan.batch import Marks
-from lsyncd_sd.plan.change import Change
+from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity
@@ -145,7 +145,7 @@ class Delivery:
         self._cut_short()
         self._arm(None)
 
-    def add(self, changes: list[Change], *, is_settled: bool) -> None:
+    def add(self, changes: Sequence[Change | Move], *, is_settled: bool) -> None:
         """Take in changes; nothing is dispatched before `is_settled`: some directory is not watched yet."""
         self._collator.add(changes, self._loop.now())
         self._is_settled = is_settled

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lsyncd_sd.loop import Loop, Timer
-from lsyncd_sd.plan.change import Change, Depth
+from lsyncd_sd.plan.change import Change, Depth, Move
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.printable import printable
 from lsyncd_sd.service.journal import Event, Journal
@@ -39,7 +39,7 @@ class Listener:
     """
 
     on_watched: Callable[[Identity], None]
-    on_changes: Callable[[list[Change], bool], None]
+    on_changes: Callable[[Sequence[Change | Move], bool], None]
     on_lost: Callable[[str], None]
     on_progress: Callable[[], None]
 
@@ -72,7 +72,7 @@ class Lookout:
         self._is_watching = False
         # Which directory the watches are on.
         self._watched: Identity | None = None
-        self._is_read_scheduled = False
+        self._read_timer: Timer | None = None
         self._walk_timer: Timer | None = None
         self._told_unwatched: set[bytes] = set()
 
@@ -153,10 +153,12 @@ class Lookout:
         self._schedule_read()
 
     def _read(self) -> None:
-        self._is_read_scheduled = False
+        if self._read_timer is not None:
+            self._read_timer.cancel()
+            self._read_timer = None
         if not self._is_watching or self._is_stopped:
             return
-        changes = self._watcher.read()
+        changes = self._watcher.read(self._loop.now())
         if self._watcher.root_lost:
             self.source_is_gone()
         elif self._watcher.overflowed:
@@ -168,13 +170,12 @@ class Lookout:
                 self._listener.on_progress()
             self._listener.on_changes(changes, self._watcher.settled)
             if not self._watcher.settled:
-                self._schedule_read()
+                self._schedule_read(self._watcher.read_again_in(self._loop.now()))
 
-    def _schedule_read(self) -> None:
+    def _schedule_read(self, seconds: float = 0) -> None:
         """Read again although the queue may stay silent: places in doubt wait for an empty queue."""
-        if not self._is_read_scheduled:
-            self._is_read_scheduled = True
-            self._loop.call_later(0, self._read)
+        if self._read_timer is None:
+            self._read_timer = self._loop.call_later(seconds, self._read)
 
     def _overflowed(self) -> None:
         self._journal.warning(

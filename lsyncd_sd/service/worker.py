@@ -7,14 +7,14 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.process import die_with_parent
-from lsyncd_sd.plan.change import Change
+from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.printable import printable, visible
 from lsyncd_sd.service.channel import Channel
@@ -27,6 +27,7 @@ from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State, SyncStatus
 from lsyncd_sd.service.waiters import Waiters
+from lsyncd_sd.watch.coverage import Scope
 from lsyncd_sd.watch.watcher import Watcher
 
 # How long a running transfer may go on after SIGTERM; the parent waits longer (lifecycle.STOP_SECONDS).
@@ -86,7 +87,7 @@ class Worker:
             self._loop,
             sync.source,
             assignment.queue,
-            Watcher(assignment.queue, os.fsencode(sync.source), filters.excludes),
+            Watcher(assignment.queue, os.fsencode(sync.source), Scope(filters.excludes, modify=False)),
             self._journal,
             self._standing,
             self._notifier,
@@ -149,7 +150,7 @@ class Worker:
     def _watched(self, identity: Identity) -> None:
         self._delivery.source_ready(identity, self._full_sync_reason)
 
-    def _changed(self, changes: list[Change], is_settled: bool) -> None:
+    def _changed(self, changes: Sequence[Change | Move], is_settled: bool) -> None:
         self._delivery.add(changes, is_settled=is_settled)
 
     def _lost(self, reason: str) -> None:

@@ -23,14 +23,13 @@ IN_DELETE: int = pyinotify.IN_DELETE
 IN_DELETE_SELF: int = pyinotify.IN_DELETE_SELF
 IN_IGNORED: int = pyinotify.IN_IGNORED
 IN_ISDIR: int = pyinotify.IN_ISDIR
+IN_MODIFY: int = pyinotify.IN_MODIFY
 IN_MOVED_FROM: int = pyinotify.IN_MOVED_FROM
 IN_MOVED_TO: int = pyinotify.IN_MOVED_TO
 IN_MOVE_SELF: int = pyinotify.IN_MOVE_SELF
 IN_Q_OVERFLOW: int = pyinotify.IN_Q_OVERFLOW
 IN_UNMOUNT: int = pyinotify.IN_UNMOUNT
 
-# IN_DONT_FOLLOW and IN_ONLYDIR: what we believe to be a directory may have become a symlink meanwhile,
-# and a watch on what it points to would bring in changes from outside the source.
 # IN_EXCL_UNLINK: a deleted file that a program still writes to is no longer a change of the tree.
 DIRECTORY_MASK: int = (
     IN_ATTRIB
@@ -39,13 +38,11 @@ DIRECTORY_MASK: int = (
     | IN_DELETE
     | IN_MOVED_FROM
     | IN_MOVED_TO
-    | pyinotify.IN_DONT_FOLLOW
     | pyinotify.IN_EXCL_UNLINK
     | pyinotify.IN_ONLYDIR
 )
 # Only the root needs to hear of its own end; below it the parent directory's events tell the same.
-# The root itself may be given as a symlink.
-ROOT_MASK: int = (DIRECTORY_MASK | IN_DELETE_SELF | IN_MOVE_SELF) & ~pyinotify.IN_DONT_FOLLOW
+ROOT_MASK: int = DIRECTORY_MASK | IN_DELETE_SELF | IN_MOVE_SELF
 
 # Room for several thousand events a read; a larger buffer brought nothing when measured.
 READ_BYTES = 256 * 1024
@@ -96,12 +93,14 @@ def open_queue() -> int:
     return descriptor
 
 
-def add_watch(queue: int, path: bytes, mask: int) -> int:
-    """Watch `path` and return the watch descriptor, which names the inode that was found there.
+def add_watch(queue: int, directory: int, mask: int) -> int:
+    """Watch the open `directory` and return the watch descriptor, which names its inode.
 
-    A directory that is watched already, under whatever name, gives the same number again: believe the
-    number, not the name. Raises OSError with the path: ENOENT, ENOTDIR, EACCES, ENOSPC (no watches left).
+    A directory that is watched already, under whatever name, gives the same number again. By the descriptor
+    and not by a path: another directory may stand at the path by now, or a symlink that leads elsewhere.
+    Raises OSError: EACCES, ENOSPC (no watches left); ENOENT where /proc is not mounted.
     """
+    path = b"/proc/self/fd/%d" % directory
     return _checked(_binding._libc.inotify_add_watch(queue, path, mask), path)
 
 

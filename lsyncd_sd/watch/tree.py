@@ -12,10 +12,11 @@ from collections.abc import Iterator
 class Node:
     """One watched directory. `parent` is None for the root, and for what is no longer in the table."""
 
-    __slots__ = ("children", "name", "parent", "wd")
+    __slots__ = ("children", "inode", "name", "parent", "wd")
 
-    def __init__(self, wd: int, parent: Node | None, name: bytes) -> None:
+    def __init__(self, wd: int, inode: int, parent: Node | None, name: bytes) -> None:
         self.wd = wd
+        self.inode = inode
         self.parent = parent
         self.name = name
         # Most directories have no subdirectories: the dictionary is made with the first one.
@@ -35,10 +36,10 @@ class Tree:
     def __len__(self) -> int:
         return len(self._by_wd)
 
-    def set_root(self, wd: int) -> Node:
+    def set_root(self, wd: int, inode: int) -> Node:
         """Make `wd` the root of an empty table."""
         assert not self._by_wd, "the root of a table is set once"
-        self.root = Node(wd, None, b"")
+        self.root = Node(wd, inode, None, b"")
         self._by_wd[wd] = self.root
         return self.root
 
@@ -63,16 +64,20 @@ class Tree:
             current = current.parent
         return b"/".join(reversed(parts))
 
-    def attach(self, wd: int, parent: Node, name: bytes) -> Node:
+    def attach(self, wd: int, inode: int, parent: Node, name: bytes) -> Node:
         """Enter a directory; its number and its place must both be free."""
         assert wd not in self._by_wd, "detach a directory before attaching it elsewhere"
-        node = Node(wd, parent, name)
+        node = Node(wd, inode, parent, name)
+        self._enter(node, parent, name)
+        self._by_wd[wd] = node
+        return node
+
+    def _enter(self, node: Node, parent: Node, name: bytes) -> None:
         if parent.children is None:
             parent.children = {}
         assert name not in parent.children, "detach what holds the place first"
         parent.children[name] = node
-        self._by_wd[wd] = node
-        return node
+        node.parent, node.name = parent, name
 
     def detach(self, node: Node) -> list[int]:
         """Take `node` and all below it out of the table; return their watch descriptors."""
@@ -85,6 +90,13 @@ class Tree:
             del self._by_wd[wd]
         node.parent = None
         return gone
+
+    def move(self, node: Node, parent: Node, name: bytes) -> None:
+        """Give `node`, with all below it, another place; it must be free and not lie below `node` itself."""
+        assert node.parent is not None and node.parent.children is not None, "the root has no place"
+        assert not self.is_at_or_above(node, parent), "detach what would hold itself"
+        del node.parent.children[node.name]
+        self._enter(node, parent, name)
 
     def is_at_or_above(self, node: Node, other: Node) -> bool:
         """Tell whether `node` is `other` or one of its ancestors."""

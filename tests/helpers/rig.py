@@ -26,10 +26,11 @@ from lsyncd_sd.mirror import process, rsync
 from lsyncd_sd.mirror.options import Traits
 from lsyncd_sd.mirror.process import Result
 from lsyncd_sd.mirror.rsync import Report, RsyncMirror
-from lsyncd_sd.plan.change import Change
+from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.watch import inotify, watcher
+from lsyncd_sd.watch.coverage import Scope
 from lsyncd_sd.watch.source import Source
 from lsyncd_sd.watch.watcher import Watcher
 
@@ -53,7 +54,7 @@ class Rig:
         self.playground = playground
         self.filters = Filter.from_excludes(tuple(excludes))
         self.queue = inotify.open_queue()
-        self.watcher = Watcher(self.queue, playground.source, self.filters.excludes)
+        self.watcher = Watcher(self.queue, playground.source, Scope(self.filters.excludes))
         self.collator = Collator(Limits(delay=0, max_changes=1000))
         self._delete = delete
         self._loop = Loop()
@@ -105,10 +106,10 @@ class Rig:
         bite, self._unread = self._unread[: self._bite], self._unread[self._bite :]
         return bite
 
-    def _add_watch_and_more(self, queue: int, path: bytes, mask: int) -> int:
+    def _add_watch_and_more(self, queue: int, directory: int, mask: int) -> int:
         """Set a watch, and let something happen before the directory is listed."""
         try:
-            return self._add_watch(queue, path, mask)
+            return self._add_watch(queue, directory, mask)
         finally:
             if self._meanwhile:
                 self.do(self._meanwhile.pop())
@@ -158,14 +159,14 @@ class Rig:
         if not self._is_walked and self.watcher.walk(directories):
             self._is_walked = self._is_settled = self._is_full_sync_due = True
 
-    def read(self, rounds: int, bite: int, meanwhile: Iterable[Operation]) -> list[Change]:
+    def read(self, rounds: int, bite: int, meanwhile: Iterable[Operation]) -> list[Change | Move]:
         """Read the queue as the child does when it wakes up, at most so many events at a time."""
         self._now += 1
         if not self._is_watching:
             return []
         self._bite, self._meanwhile = bite, list(meanwhile)
         with mock.patch.object(watcher, "_ROUNDS_PER_READ", rounds):
-            changes = self.watcher.read()
+            changes = self.watcher.read(self._now)
         self._bite, self._meanwhile = 1000, []
         assert not self.watcher.root_lost
         assert not self.watcher.unwatched
@@ -352,7 +353,7 @@ class Rig:
         for path in probes:
             Path(os.fsdecode(join(self.playground.source, path))).touch()
         changes = self.read(32, 1000, ())
-        seen = {change.path for change in changes}
+        seen = {change.path for change in changes if isinstance(change, Change)}
         assert seen == probes, f"unseen: {probes - seen}, of none: {seen - probes}"
 
 

@@ -12,9 +12,9 @@ from lsyncd_sd.watch.tree import Node, Tree
 def tree() -> Tree:
     """The root 1 with a (2), a/b (3), a/b/c (4) and d (5)."""
     tree = Tree()
-    a = tree.attach(2, tree.set_root(1), b"a")
-    tree.attach(4, tree.attach(3, a, b"b"), b"c")
-    tree.attach(5, node(tree, 1), b"d")
+    a = tree.attach(2, 102, tree.set_root(1, 101), b"a")
+    tree.attach(4, 104, tree.attach(3, 103, a, b"b"), b"c")
+    tree.attach(5, 105, node(tree, 1), b"d")
     return tree
 
 
@@ -42,7 +42,7 @@ def test_children(tree: Tree) -> None:
 
 
 def test_names_of_any_bytes(tree: Tree) -> None:
-    odd = tree.attach(6, node(tree, 5), b"\xff\n")
+    odd = tree.attach(6, 106, node(tree, 5), b"\xff\n")
     assert tree.path(odd) == b"d/\xff\n"
 
 
@@ -58,16 +58,36 @@ def test_detached_is_everything_below(tree: Tree) -> None:
 def test_a_detached_number_and_place_are_free_again(tree: Tree) -> None:
     old = node(tree, 2)
     tree.detach(old)
-    new = tree.attach(2, node(tree, 5), b"a")
+    new = tree.attach(2, 102, node(tree, 5), b"a")
     assert tree.path(new) == b"d/a"
     assert tree.holds(new) and not tree.holds(old)
+
+
+def test_a_directory_moves_with_all_below_it(tree: Tree) -> None:
+    b = node(tree, 3)
+    tree.move(b, node(tree, 5), b"x")
+    assert tree.path(b) == b"d/x" and tree.path(node(tree, 4)) == b"d/x/c"
+    assert tree.child(node(tree, 2), b"b") is None and tree.child(node(tree, 5), b"x") is b
+    assert len(tree) == 5
+    tree.move(b, node(tree, 5), b"y")
+    assert tree.path(node(tree, 4)) == b"d/y/c"
+    assert tree.child(node(tree, 5), b"x") is None
+
+
+def test_a_directory_moves_to_no_impossible_place(tree: Tree) -> None:
+    with pytest.raises(AssertionError):
+        tree.move(node(tree, 2), node(tree, 4), b"x")
+    with pytest.raises(AssertionError):
+        tree.move(node(tree, 3), node(tree, 1), b"d")
+    with pytest.raises(AssertionError):
+        tree.move(node(tree, 1), node(tree, 5), b"x")
 
 
 def test_the_root_can_be_detached(tree: Tree) -> None:
     assert sorted(tree.detach(node(tree, 1))) == [1, 2, 3, 4, 5]
     assert len(tree) == 0 and tree.root is None
     assert tree.root is tree.get(1)
-    tree.set_root(7)
+    tree.set_root(7, 107)
     assert len(tree) == 1
 
 
@@ -79,8 +99,8 @@ def test_at_or_above(tree: Tree) -> None:
 
 def test_one_number_stands_for_one_place(tree: Tree) -> None:
     with pytest.raises(AssertionError):
-        tree.attach(4, node(tree, 5), b"x")
+        tree.attach(4, 104, node(tree, 5), b"x")
     with pytest.raises(AssertionError):
-        tree.attach(9, node(tree, 2), b"b")
+        tree.attach(9, 109, node(tree, 2), b"b")
     with pytest.raises(AssertionError):
-        tree.set_root(9)
+        tree.set_root(9, 109)
