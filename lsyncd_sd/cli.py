@@ -84,8 +84,9 @@ def _parser() -> argparse.ArgumentParser:
     files = "a name (home is /etc/lsyncd.d/home.yaml) or a file; without one, all of /etc/lsyncd.d/*.yaml"
     one = add("run", _run, "mirror in the foreground until stopped; this is what the units start")
     one.add_argument("files", nargs="*", metavar="NAME|FILE", help=files)
-    one = add("check", _check, "say what is wrong with configuration files")
+    one = add("check", _check, "say what is wrong with configuration files, or what becomes of a path")
     one.add_argument("files", nargs="*", metavar="NAME|FILE", help=files)
+    one.add_argument("--path", help="say of this path whether it is mirrored, and which filter rule decides")
     one = add("show-config", _show_config, "print a configuration with all defaults filled in")
     one.add_argument("files", nargs="*", metavar="NAME|FILE", help=files)
     one.add_argument("--schema", action="store_true", help="print the JSON Schema for editors instead")
@@ -141,8 +142,11 @@ def _chosen_files(parsed: argparse.Namespace) -> list[str]:
 
 
 def _check(parsed: argparse.Namespace) -> ExitStatus:
+    from lsyncd_sd.config.pathcheck import check_path
     from lsyncd_sd.config.verbs import check
 
+    if parsed.path is not None:
+        return check_path(_chosen_files(parsed), parsed.path, sys.stdout.write)
     return check(_chosen_files(parsed), sys.stdout.write)
 
 

@@ -173,6 +173,17 @@ def test_a_file_with_errors(lsyncd_sd: Run, tmp_path: Path, verb: str) -> None:
     assert "home.yaml:4:8: " in out + err, "all of them at once"
 
 
+def test_what_becomes_of_a_path(lsyncd_sd: Run, tmp_path: Path) -> None:
+    (tmp_path / "config" / "home.yaml").write_text("source: /home\ntarget: h:/x\nexclude: '*.o'\n")
+    status, out, err = lsyncd_sd("check", "--path", "a.o")
+    assert (status, err) == (1, "")
+    assert out.splitlines()[0].startswith("home: /home/a.o (not there, taken for a file")
+    assert lsyncd_sd("check", "home", "--path=/home/a.c")[0] == 0
+    status, out, err = lsyncd_sd("check", "--path", "/elsewhere")
+    assert (status, out) == (2, "")
+    assert err == "lsyncd-sd: /elsewhere lies in no source\n    the sources are: /home\n"
+
+
 @pytest.mark.parametrize("folder", ["run", "state"])
 def test_a_folder_that_cannot_be_used(lsyncd_sd: Run, tmp_path: Path, folder: str) -> None:
     (tmp_path / "config" / "home.yaml").write_text(f"source: {tmp_path}/config\ntarget: h:/x\n")
