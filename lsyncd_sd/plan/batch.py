@@ -37,14 +37,43 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What is known about one dirty path."""
+    """What is known about one dirty path; `is_new`: the target cannot hold anything there yet."""
 
     depth: Depth
     exact: bool
+    is_new: bool = False
+    covers_below: bool = field(init=False, repr=False, compare=False)
+    """Whether no mark below it tells more: an exact subtree."""
+    covers_entries: bool = field(init=False, repr=False, compare=False)
+    """Whether no mark of an entry in this directory tells more, unless that one is exact and this is not."""
+    _number: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "covers_below", self.exact and bool(self.depth & Depth.SUBTREE))
+        set_field(self, "covers_entries", bool(self.depth & Depth.CONTENT))
+        set_field(self, "_number", int(self.depth) + _EXACT * self.exact + _NEW * self.is_new)
 
     def merged(self, other: Mark) -> Mark:
-        """Return the mark that promises what both promise."""
-        return Mark(self.depth | other.depth, self.exact or other.exact)
+        """Return the mark that promises what both promise; new is only what is new to both."""
+        return self._either(other, self._number & other._number & _NEW)
+
+    def renewed(self, other: Mark) -> Mark:
+        """Return the mark that promises what both promise, as new as this one."""
+        return self._either(other, self._number & _NEW)
+
+    def _either(self, other: Mark, new: int) -> Mark:
+        return _MARKS[(self._number | other._number) & ~_NEW | new]
+
+    def aged(self) -> Mark:
+        """Return the mark that is not new."""
+        return _MARKS[self._number & ~_NEW]
+
+
+# A mark's number: its depth and these. Flags of `enum` take a microsecond for what a table does at once, and
+# 100,000 marks of a few kinds need not be 100,000 objects.
+_EXACT, _NEW = 16, 32
+_MARKS = [Mark(Depth(number % 16), bool(number & _EXACT), bool(number & _NEW)) for number in range(64)]
 
 
 Marks = Mapping[bytes, Mark]
@@ -55,23 +84,36 @@ class Batch:
     """The lists of one dispatch; paths are relative to the source, the empty path is its root.
 
     `exact_entries`: sent whatever size and time say. `entries`: attributes, sent if they differ.
-    `exact_subtrees` and `subtrees`: the same with everything below them. `levels`: directories from which is
+    `exact_subtrees` and `subtrees`: the same with everything below them. `exact_contents` and `contents`:
+    directories of which every entry is sent, but nothing below those. `levels`: directories from which is
     deleted what the source does not hold; the directory's own attributes are made equal too. `gone`: the
-    names that made levels of their directories, for a sync that deletes nothing else.
+    names that made levels of their directories, for a sync that deletes nothing else. `is_unbounded`: more
+    than single names that were seen to go may be deleted.
     """
 
     exact_entries: set[bytes] = field(default_factory=set)
     entries: set[bytes] = field(default_factory=set)
     exact_subtrees: set[bytes] = field(default_factory=set)
     subtrees: set[bytes] = field(default_factory=set)
+    exact_contents: set[bytes] = field(default_factory=set)
+    contents: set[bytes] = field(default_factory=set)
     levels: set[bytes] = field(default_factory=set)
     gone: set[bytes] = field(default_factory=set)
+    is_unbounded: bool = False
 
     def __len__(self) -> int:
         return sum(map(len, self._lists()))
 
     def _lists(self) -> tuple[set[bytes], ...]:
-        return self.exact_entries, self.entries, self.exact_subtrees, self.subtrees, self.levels
+        return (
+            self.exact_entries,
+            self.entries,
+            self.exact_subtrees,
+            self.subtrees,
+            self.exact_contents,
+            self.contents,
+            self.levels,
+        )
 
 
 LookUp = Callable[[bytes], Kind]
@@ -89,6 +131,7 @@ def build(marks: Marks, kind_of: LookUp, is_hidden: IsHidden, *, keeps_links: bo
     for path, mark in marks.items():
         _list_one(batch, path, mark, kind_of, is_hidden)
     _drop_covered(batch)
+    batch.is_unbounded |= b"" in batch.levels
     if keeps_links and batch.exact_subtrees:
         files = {path for path in batch.exact_entries | batch.entries if kind_of(path) is Kind.OTHER}
         batch.exact_subtrees |= files
@@ -98,15 +141,8 @@ def build(marks: Marks, kind_of: LookUp, is_hidden: IsHidden, *, keeps_links: bo
 
 
 def _list_one(batch: Batch, path: bytes, mark: Mark, kind_of: LookUp, is_hidden: IsHidden) -> None:
-    if not path:
-        if mark.depth & Depth.SUBTREE:
-            _add_subtree(batch, path, mark)
-        else:
-            # `./` cannot be listed as a mere entry: rsync would send what it contains. As a level
-            # it gets its attributes, and deletes nothing that the source has.
-            batch.levels.add(path)
-        return
     standing, kind, is_whole = _first_not_directory(path, kind_of)
+    batch.is_unbounded |= not is_whole or _is_unbounded(path, mark)
     if kind is Kind.MISSING:
         batch.levels.add(_parent(standing))
         batch.gone.add(standing)
@@ -114,18 +150,32 @@ def _list_one(batch: Batch, path: bytes, mark: Mark, kind_of: LookUp, is_hidden:
         # The filter may hide only what stands there now (`name/` hides directories): whether what the
         # target holds under the name must go is rsync's to decide, with the same filter.
         batch.levels.add(_parent(standing))
-    elif kind is Kind.DIRECTORY and mark.depth & Depth.SUBTREE:
-        _add_subtree(batch, standing, mark)
+    elif kind is Kind.DIRECTORY:
+        _list_directory(batch, path, mark)
     elif mark.exact or not is_whole:
         batch.exact_entries.add(standing)
     else:
         batch.entries.add(standing)
-    if kind is Kind.DIRECTORY and mark.depth & Depth.LEVEL:
-        batch.levels.add(standing)
 
 
-def _add_subtree(batch: Batch, path: bytes, mark: Mark) -> None:
-    (batch.exact_subtrees if mark.exact else batch.subtrees).add(path)
+def _list_directory(batch: Batch, path: bytes, mark: Mark) -> None:
+    if mark.depth & Depth.SUBTREE:
+        (batch.exact_subtrees if mark.exact else batch.subtrees).add(path)
+    elif path and not mark.depth & Depth.CONTENT:
+        (batch.exact_entries if mark.exact else batch.entries).add(path)
+    if mark.depth & Depth.CONTENT:
+        (batch.exact_contents if mark.exact else batch.contents).add(path)
+    # `./` cannot be listed as a mere entry: rsync would send what it contains. As a level the root gets its
+    # attributes, and deletes nothing that the source has.
+    if mark.depth & (Depth.LEVEL | Depth.CONTENT) or not (path or mark.depth & Depth.SUBTREE):
+        batch.levels.add(path)
+
+
+def _is_unbounded(path: bytes, mark: Mark) -> bool:
+    """Tell whether more than this one name may have to be deleted."""
+    if mark.depth & Depth.SUBTREE:
+        return not mark.is_new
+    return not path or bool(mark.depth & (Depth.LEVEL | Depth.CONTENT))
 
 
 def _first_not_directory(path: bytes, kind_of: LookUp) -> tuple[bytes, Kind, bool]:
@@ -149,13 +199,21 @@ def _drop_covered(batch: Batch) -> None:
     if batch.exact_subtrees:
         covering = batch.exact_subtrees
         batch.exact_subtrees = {path for path in covering if not is_below(path, covering)}
-        for paths in (batch.exact_entries, batch.entries, batch.subtrees, batch.levels, batch.gone):
+        for paths in (
+            batch.exact_entries,
+            batch.entries,
+            batch.subtrees,
+            batch.exact_contents,
+            batch.contents,
+            batch.levels,
+            batch.gone,
+        ):
             _drop_below(paths, batch.exact_subtrees)
     if batch.subtrees:
         covering = batch.subtrees
         batch.subtrees = {path for path in covering if not is_below(path, covering)}
         # Not the exact ones: a subtree that is not exact promises less for them.
-        for paths in (batch.entries, batch.levels):
+        for paths in (batch.entries, batch.contents, batch.levels):
             _drop_below(paths, batch.subtrees)
     batch.entries -= batch.exact_entries
 

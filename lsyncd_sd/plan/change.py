@@ -16,6 +16,8 @@ class Depth(enum.IntFlag):
     """A directory's own level: names may stand there on the target that the source does not hold."""
     SUBTREE = 4
     """The path and everything below it."""
+    CONTENT = 8
+    """A directory's own level, and every entry in it; not what is below these."""
 
 
 class Sign(enum.Enum):
@@ -25,6 +27,8 @@ class Sign(enum.Enum):
     """It is the same name as before, or nobody knows."""
     CAME = "came"
     """It came into being, where there was none."""
+    ARRIVED = "arrived"
+    """Something was moved here from elsewhere, perhaps over something else."""
     WENT = "went"
     """It is gone."""
     OPEN = "open"

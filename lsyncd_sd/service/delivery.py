@@ -237,7 +237,7 @@ class Delivery:
         self.hold = None
         if self._back_off.failures == 0 and self._collator.troubled is None:
             self._standing.enter(State.SYNCING)
-        marks = self._collator.take(self._loop.now())
+        marks = self._collator.take(self._loop.now()).marks
         self._flight_paths = list(itertools.islice(marks, PATHS_PER_ENTRY))
         return marks
 

@@ -205,7 +205,7 @@ class Rig:
             self.collator.full_sync_begins(deletes=True)
             self._advance(self._mirror.full_sync(may_create=False, sample=None), None)
         elif (due := self.collator.due_at()) is not None and due <= self._now:
-            self._advance(self._mirror.batch(self.collator.take(self._now)), None)
+            self._advance(self._mirror.batch(self.collator.take(self._now).marks), None)
 
     def run(self, fault: Fault) -> None:
         """Let the command that was started do its work."""

@@ -34,6 +34,7 @@ def kind_of(path: bytes) -> Kind:
 def lists(marks: dict[bytes, tuple[Depth, bool]]) -> dict[str, set[bytes]]:
     """Return the lists that are not empty, by the names of the fields."""
     batch = build({path: Mark(*mark) for path, mark in marks.items()}, kind_of, FILTER.hides)
+    batch.is_unbounded = False
     return {name: getattr(batch, name) for name in Batch.__dataclass_fields__ if getattr(batch, name)}
 
 
