@@ -191,12 +191,14 @@ class Watcher:
         if known is not None and not (is_directory and mask & inotify.IN_CREATE):
             self._coverage.drop(known)
             self._coverage.doubt(place)
+        # Only what was created took nobody's place.
+        sign = Sign.CAME if mask & inotify.IN_CREATE else Sign.ARRIVED
         if is_directory:
             self._coverage.unwatched.forget(path)
-            self._mark(path, Depth.SUBTREE, exact=True, sign=Sign.CAME)
+            self._mark(path, Depth.SUBTREE, exact=True, sign=sign)
             self._coverage.adopt(place)
         else:
-            self._mark(path, Depth.ENTRY, exact=True, sign=Sign.CAME)
+            self._mark(path, Depth.ENTRY, exact=True, sign=sign)
 
     def _handle_departure(self, place: Place, path: bytes, is_directory: bool) -> None:
         """A name was deleted, or moved out to where nobody looks."""

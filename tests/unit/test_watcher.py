@@ -54,6 +54,10 @@ def tree_came(path: str) -> Change:
     return subtree(path, Sign.CAME)
 
 
+def tree_arrived(path: str) -> Change:
+    return subtree(path, Sign.ARRIVED)
+
+
 def tree_went(path: str) -> Change:
     return subtree(path, Sign.WENT)
 
@@ -383,7 +387,7 @@ def test_a_watched_directory_moves_into_a_new_one_just_before_its_listing(
 def test_a_directory_moved_in_brings_its_content(watched: Watched) -> None:
     (watched.folder / "outside" / "a" / "b").mkdir(parents=True)
     (watched.folder / "outside").rename(watched.root / "d" / "in")
-    assert watched.read() == {tree_came("d/in")}
+    assert watched.read() == {tree_arrived("d/in")}
     watched.check_watches()
 
 
@@ -398,7 +402,7 @@ def test_a_directory_moved_out_is_not_watched(watched: Watched) -> None:
 def test_a_directory_moved_out_and_in_again_before_reading(watched: Watched) -> None:
     (watched.root / "d").rename(watched.folder / "out")
     (watched.folder / "out").rename(watched.root / "back")
-    assert watched.read_in_order() == [tree_went("d"), tree_came("back")]
+    assert watched.read_in_order() == [tree_went("d"), tree_arrived("back")]
     watched.check_watches()
 
 
@@ -576,7 +580,7 @@ def test_a_move_within_what_was_watched_ahead_of_its_events_is_not_believed(
 
     monkeypatch.setattr(inotify, "read_events", move_and_read)
     (watched.root / "new").mkdir()
-    assert watched.read_in_order() == [tree_came("new"), went("file"), came("new/file")]
+    assert watched.read_in_order() == [tree_came("new"), went("file"), entry("new/file", Sign.ARRIVED)]
     (watched.root / "new" / "file").rename(watched.root / "file")
     assert watched.read_in_order() == [file_moved("new/file", "file")]
 
@@ -589,7 +593,7 @@ def test_two_directories_that_are_exchanged(watched: Watched) -> None:
     changes = watched.read_in_order()
     assert changes[:2] == [tree_moved("d", "other"), tree_moved("other", "d")]
     assert not [change for change in changes[2:] if isinstance(change, Move)]
-    assert {subtree("d"), subtree("other"), tree_came("e")} <= set(changes)
+    assert {subtree("d"), subtree("other"), tree_arrived("e")} <= set(changes)
     watched.check_watches()
 
 
@@ -682,7 +686,7 @@ def test_a_directory_renamed_to_an_excluded_name_is_gone(make: Callable[..., Wat
     assert watched.read() == {tree_went("d"), attributes("")}
     watched.check_watches()
     (watched.root / "cache").rename(watched.root / "d")
-    assert watched.read() == {attributes(""), tree_came("d")}
+    assert watched.read() == {attributes(""), tree_arrived("d")}
     watched.check_watches()
 
 
@@ -704,7 +708,7 @@ def test_a_move_under_an_anchored_exclude(make: Callable[..., Watched]) -> None:
     watched.watcher = watched.new_watcher()
     watched.start()
     (watched.root / "c").rename(watched.root / "a")
-    assert watched.read_in_order() == [tree_went("c"), tree_came("a")]
+    assert watched.read_in_order() == [tree_went("c"), tree_arrived("a")]
     watched.check_watches()
 
 
