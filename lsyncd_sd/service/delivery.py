@@ -29,6 +29,7 @@ from lsyncd_sd.service.interruptions import (
     HeldError,
     HostBusyError,
     TroubleError,
+    UnsettledError,
 )
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.links import LinkedNames
@@ -64,8 +65,14 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """What a delivery tells its worker: the figures changed, the source is not there."""
+    """What a delivery asks of its worker, and what it tells.
 
+    `catch_up`: read all that has happened until now; returns the time (ns of CLOCK_REALTIME) before which
+    everything was seen, None if some directory is not watched yet. `on_progress`: the figures changed.
+    `on_source_lost`: the source is not there.
+    """
+
+    catch_up: Callable[[], int | None]
     on_progress: Callable[[], None]
     on_source_lost: Callable[[], None]
 
@@ -98,7 +105,7 @@ class Delivery:
         self._journal = journal
         self._standing = standing
         self._callbacks = callbacks
-        self._collator = Collator(Limits(sync.delay, sync.max_changes))
+        self._collator = Collator(Limits(sync.delay, sync.max_changes, sync.open_file_delay))
         self._gate = SourceGate(sync.source)
         mirror = RsyncMirror(loop, sync, filters, self._gate.open, self._progress)
         self._links = LinkedNames(loop, self._gate.open, filters)
@@ -227,6 +234,7 @@ class Delivery:
         self._task.start()
 
     def _full_sync_begins(self) -> None:
+        self._catch_up()
         self.hold = None
         if self._back_off.failures == 0:
             self._standing.enter(State.FULL_SYNC, self._flight_reason)
@@ -234,12 +242,19 @@ class Delivery:
         self._collator.full_sync_begins(deletes=self._errands.full_sync_deletes)
 
     def _batch_begins(self) -> Marks:
+        self._catch_up()
         self.hold = None
         if self._back_off.failures == 0 and self._collator.troubled is None:
             self._standing.enter(State.SYNCING)
         marks = self._collator.take(self._loop.now()).marks
         self._flight_paths = list(itertools.islice(marks, PATHS_PER_ENTRY))
         return marks
+
+    def _catch_up(self) -> None:
+        """Take in what happened while the guards were asked: less of it is sent ahead, and then again."""
+        if self._callbacks.catch_up() is None:
+            raise UnsettledError
+        self._collator.caught_up()
 
     # ------------------------------------------------------------------ how it ended
 
@@ -297,6 +312,9 @@ class Delivery:
         elif isinstance(error, HostBusyError):
             self._retry_at = self._loop.now() + HOST_BUSY_SECONDS
             self._standing.enter(State.STARTING, "waits for other full syncs to the same host")
+        elif isinstance(error, UnsettledError):
+            # Whoever watches says when.
+            self._is_settled = False
         else:
             self._gate.identity = None
             if self._on_stopped is None:

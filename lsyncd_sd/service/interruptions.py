@@ -31,4 +31,8 @@ class TroubleError(Exception):
         self.verdict = verdict
 
 
-INTERRUPTIONS = (SourceLostError, HeldError, HostBusyError, TroubleError)
+class UnsettledError(Exception):
+    """Some directory of the source is not watched yet: what is sent now would not be sent again."""
+
+
+INTERRUPTIONS = (SourceLostError, HeldError, HostBusyError, TroubleError, UnsettledError)

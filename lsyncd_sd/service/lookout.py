@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,9 @@ SOURCE_POLL_SECONDS = 2.0
 
 # How soon the watches are set anew after the queue has overflowed: at once would lose the race again.
 OVERFLOW_PAUSE_SECONDS = 1.0
+
+# How often `catch_up` reads. A guess: a tree that grows without end must not keep the loop for itself.
+CATCH_UP_ROUNDS = 8
 
 # How often what could not be watched is mirrored by looking. A guess: seldom enough for a large tree.
 UNWATCHED_RESCAN_SECONDS = 600.0
@@ -105,6 +109,21 @@ class Lookout:
             is_the_same = False
         if not is_the_same:
             self.source_is_gone()
+
+    def catch_up(self) -> int | None:
+        """Read all that has happened until now.
+
+        Returns the time (ns of CLOCK_REALTIME) before which everything was seen, None if there is something
+        that is not watched yet: then what follows is told to the listener as ever.
+        """
+        for _attempt in range(CATCH_UP_ROUNDS):
+            now = time.time_ns()
+            self._read()
+            if not self._is_watching:
+                return None
+            if self._watcher.settled:
+                return now
+        return None
 
     # ------------------------------------------------------------------ watching
 

@@ -83,11 +83,12 @@ class Worker:
         )
         self._standing = Standing(self._journal, self._report_state)
         filters = sync.make_filter()
+        scope = Scope(filters.excludes, filters.depends_on_place, modify=sync.watch_modify)
         self._lookout = Lookout(
             self._loop,
             sync.source,
             assignment.queue,
-            Watcher(assignment.queue, os.fsencode(sync.source), Scope(filters.excludes, modify=False)),
+            Watcher(assignment.queue, os.fsencode(sync.source), scope),
             self._journal,
             self._standing,
             self._notifier,
@@ -102,7 +103,7 @@ class Worker:
             assignment.locks,
             self._journal,
             self._standing,
-            Callbacks(self._report_soon, self._lookout.source_is_gone),
+            Callbacks(self._lookout.catch_up, self._report_soon, self._lookout.source_is_gone),
             assignment.accepted,
         )
         self._waiters = Waiters(self._loop, assignment.channel, self._delivery)
