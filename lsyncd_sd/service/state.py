@@ -8,13 +8,13 @@ treated as if it was not there, which is always safe: it means a full sync, and 
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.plan.guard import Identity, Memory
+from lsyncd_sd.service.durable import replace_file
 
 FORMAT = 1
 
@@ -51,18 +51,7 @@ class Store:
         """Write `record` so that a crash at any moment leaves the old or the new one. Raises OSError."""
         document = {"format": FORMAT, "about": self._about, **_document(record)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(".new")
-        with open(temporary, "w", encoding="ascii") as file:
-            json.dump(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.path)
-        descriptor = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            # Without it the new name may be lost in a power cut although its content was kept.
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        replace_file(self.path, self.path.with_suffix(".new"), [json.dumps(document).encode("ascii")])
 
 
 def _document(record: Record) -> dict[str, Any]:
