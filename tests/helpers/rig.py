@@ -54,7 +54,8 @@ class Rig:
         self.playground = playground
         self.filters = Filter.from_excludes(tuple(excludes))
         self.queue = inotify.open_queue()
-        self.watcher = Watcher(self.queue, playground.source, Scope(self.filters.excludes))
+        scope = Scope(self.filters.excludes, self.filters.depends_on_place)
+        self.watcher = Watcher(self.queue, playground.source, scope)
         self.collator = Collator(Limits(delay=0, max_changes=1000))
         self._delete = delete
         self._loop = Loop()
