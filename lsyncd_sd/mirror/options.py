@@ -45,6 +45,10 @@ def common_options(sync: Sync, traits: Traits, source_root: str) -> list[str]:
     options.append("-s" if traits.secluded else "--no-s")
     if traits.nanoseconds and traits.secluded:
         options.append("--modify-window=-1")
+    if sync.rsync.is_on("hard_links"):
+        # With -H and its list made bit by bit, rsync waits for itself for ever when a linked file changes
+        # under it (docs/rsync.md).
+        options.append("--no-inc-recursive")
     if traits.confines:
         options.append(f"--confine-root={source_root}")
     if sync.timeout:

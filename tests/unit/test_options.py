@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tests what every rsync command begins with, as far as test_command.py does not: how ssh is called."""
+"""Tests what every rsync command begins with, as far as test_command.py does not: hard links, ssh."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from helpers.syncs import PLAIN_SSH, make_sync
+from helpers.syncs import PLAIN_RSYNC, PLAIN_SSH, make_sync
 
 from lsyncd_sd.config.target import parse_target
 from lsyncd_sd.mirror.options import Traits, common_options, ssh_command
@@ -17,6 +17,15 @@ from lsyncd_sd.mirror.process import environment
 
 def common(**changes: Any) -> list[str]:
     return common_options(make_sync(**changes), Traits(), "/source")
+
+
+# ---- hard links
+
+
+def test_with_hard_links_the_list_is_made_at_once() -> None:
+    linked = replace(PLAIN_RSYNC, keys=(("hard_links", True),))
+    assert "--no-inc-recursive" in common(rsync=linked)
+    assert "--no-inc-recursive" not in common()
 
 
 # ---- ssh
