@@ -68,6 +68,18 @@ def differences(source: Path, target: Path, is_ignored: IsIgnored | None = None)
     ]
 
 
+def links(root: Path) -> set[frozenset[bytes]]:
+    """Return the names of each file below `root` that has several there."""
+    names: dict[int, set[bytes]] = {}
+    for folder, _directories, files in os.walk(os.fsencode(root)):
+        for name in files:
+            path = os.path.join(folder, name)
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode) and status.st_nlink > 1:
+                names.setdefault(status.st_ino, set()).add(os.path.relpath(path, os.fsencode(root)))
+    return {frozenset(paths) for paths in names.values() if len(paths) > 1}
+
+
 def assert_mirrored(
     source: Path,
     target: Path,

@@ -27,7 +27,16 @@ case $mode in
     pass) exec rsync "$@" ;;
     hang) exec sleep 1000 ;;
     die) kill -KILL $$ ;;
+    moody) luck=$(od -An -N1 -tu1 /dev/urandom) ;;
     *) cat "$folder/errors" >&2; exit "$mode" ;;
+esac
+case $((luck % 40)) in
+    0) exit 12 ;;
+    1) echo "rsync: something that nobody has heard of" >&2; exit 23 ;;
+    2) kill -KILL $$ ;;
+    3) rsync "$@"; exit 30 ;;
+    4 | 5) exec timeout --foreground -s KILL "0.0$((luck % 10))" rsync "$@" ;;
+    *) exec rsync "$@" ;;
 esac
 """
 
@@ -44,8 +53,9 @@ class FakeRsync:
         self.path.chmod(0o755)
 
     def become(self, mode: str | int, errors: str = "") -> None:
-        """From the next run on: `pass`, `hang`, `die`, `gate`, or an exit status, with `errors` on stderr.
+        """From the next run on: `pass`, `hang`, `die`, or an exit status, with `errors` on stderr.
 
+        `moody`: about every seventh fails, before, while or after it does its work.
         `gate`: each run waits for `let_go`, or until it is another mode's turn.
         """
         (self._folder / "errors").write_text(errors)

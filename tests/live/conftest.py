@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,7 +120,12 @@ class Pair:
 @pytest.fixture
 def local(folder: Path) -> Pair:
     """An empty source and a local target."""
-    (folder / "source").mkdir()
+    return local_pair(folder)
+
+
+def local_pair(folder: Path) -> Pair:
+    """Make an empty source in a folder, for a local target beside it."""
+    (folder / "source").mkdir(parents=True)
     return Pair(folder / "source", folder / "target", str(folder / "target"))
 
 
@@ -133,6 +139,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "some_pair" in metafunc.fixturenames:
         kinds = KINDS if metafunc.config.getoption("--full") else KINDS[:1]
         metafunc.parametrize("some_pair", kinds, indirect=True)
+    if "make_pair" in metafunc.fixturenames:
+        kinds = KINDS if metafunc.config.getoption("--full") else KINDS[:1]
+        metafunc.parametrize("make_pair", kinds, indirect=True)
 
 
 @pytest.fixture
@@ -147,6 +156,12 @@ def some_pair(request: pytest.FixtureRequest, local: Pair) -> Pair:
     return pair_of(request.param, request, local)
 
 
+@pytest.fixture
+def make_pair(request: pytest.FixtureRequest, folder: Path) -> Callable[[str], Pair]:
+    """Make such pairs, of the same kind and each with a folder of its own, by their names."""
+    return lambda name: pair_of(request.param, request, local_pair(folder / name))
+
+
 def pair_of(kind: str, request: pytest.FixtureRequest, local: Pair) -> Pair:
     """Return an empty source and a target of this kind."""
     if kind == "ssh":
@@ -154,7 +169,7 @@ def pair_of(kind: str, request: pytest.FixtureRequest, local: Pair) -> Pair:
         return Pair(local.source, local.target, f"{ADDRESS}:{local.target}", {"ssh": server.section()})
     if kind == "daemon":
         rsyncd: RsyncDaemon = request.getfixturevalue("running_rsyncd")
-        name = f"tree{len(list(rsyncd.module.iterdir()))}"
+        name = f"tree-{uuid.uuid4().hex}"
         address = f"rsync://{ADDRESS}:{rsyncd.port}/mirror/{name}"
         return Pair(local.source, rsyncd.module / name, address)
     return local

@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Random operations of several processes while things are killed: in the end the target is the source."""
+"""Random operations of several processes while things go wrong: in the end the target is the source.
+
+Several syncs are churned side by side where nothing else would happen but waiting. LSYNCD_SD_SEED repeats
+what each process tries.
+"""
 
 from __future__ import annotations
 
@@ -10,29 +14,37 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from helpers import churn
-from helpers.comparing import age, differences, rsync_differences
-from helpers.daemon import Daemon
+from helpers.comparing import ARCHIVE, IsIgnored, age, differences, links, rsync_differences
+from helpers.daemon import Daemon, text_of
+from helpers.fakersync import FakeRsync
 from helpers.waiting import wait_until
-from live.conftest import Pair, StartDaemon
+from live.conftest import Pair, local_pair, needs_root
 
 pytestmark = pytest.mark.live
 
 PROCESSES = 3
 
-# Operations of all processes together, and the seconds they are spread over.
+# Operations of all processes together on one sync, and the seconds they are spread over.
 QUICK = (2_000, 10.0)
 FULL = (10_000, 60.0)
 
 CHILD_KILL_SECONDS = 2.0
 
-# Seconds after which the operations must be over, and the whole test.
+# Seconds after which the operations must be over, what came last must be mirrored, and the whole test.
 CHURN_LIMIT = 240
+SETTLE_LIMIT = 120
 TIME_LIMIT = 600
+
+# For when it is a full sync that finds what has changed: it does not see a file of the same size and time
+# without.
+CHECKSUM = {"rsync": {"checksum": True}}
+
+MakeDaemon = Callable[..., Daemon]
 
 
 @pytest.fixture
@@ -43,129 +55,322 @@ def seed() -> str:
     return given
 
 
-@contextlib.contextmanager
-def churning(seed: str, root: Path, full: bool) -> Iterator[Callable[[], bool]]:
-    """Do random operations in the background; yields a function that tells whether they are over."""
-    operations, seconds = FULL if full else QUICK
-    outside = root.parent / "outside"
-    outside.mkdir(exist_ok=True)
-    share = str(operations // PROCESSES)
-    running = [
-        subprocess.Popen(
-            [
-                sys.executable,
-                churn.__file__,
-                f"{seed}-{number}",
-                share,
+class Churned:
+    """One sync under churn; `has_links`: with hard links among what is done to it."""
+
+    def __init__(self, pair: Pair, name: str = "home", *, has_links: bool = False, **more: object) -> None:
+        self.pair = pair
+        self.name = name
+        self._has_links = has_links
+        self._more = more
+        self._processes: list[subprocess.Popen[bytes]] = []
+        (pair.source / "a" / "b").mkdir(parents=True)
+        (pair.source / "a" / "b" / "c").write_text("c")
+        age(pair.source)
+
+    def settings(self) -> dict[str, object]:
+        """Return the mapping for a configuration file."""
+        return self.pair.settings(name=self.name, **self._more)
+
+    def begin(self, seed: str, full: bool) -> None:
+        """Start to do random operations in the background."""
+        operations, seconds = FULL if full else QUICK
+        outside = self.pair.source.parent / "outside"
+        outside.mkdir()
+        for number in range(PROCESSES):
+            arguments = [
+                f"{seed}-{self.name}-{number}",
+                str(operations // PROCESSES),
                 str(seconds),
-                str(root),
+                str(self.pair.source),
                 str(outside),
+                *(["links"] if self._has_links else []),
             ]
-        )
-        for number in range(PROCESSES)
-    ]
-    try:
-        yield lambda: all(process.poll() is not None for process in running)
-        assert [process.returncode for process in running] == [0] * PROCESSES
-    finally:
-        for process in running:
+            self._processes.append(subprocess.Popen([sys.executable, churn.__file__, *arguments]))
+
+    def is_over(self) -> bool:
+        """Tell whether all operations are done."""
+        return all(process.poll() is not None for process in self._processes)
+
+    def end(self) -> None:
+        """Do no more."""
+        for process in self._processes:
             process.kill()
             process.wait()
 
+    def check(self, running: Daemon, options: Sequence[str] = ARCHIVE) -> None:
+        """Wait until what came last is there and nothing is pending: then everything must be there."""
+        assert [process.returncode for process in self._processes] == [0] * PROCESSES
+        (self.pair.source / "marker").write_text("the last change")
+        assert running.command("sync", self.name).returncode == 0
+        arrived = self.pair.target / "marker"
+        wait_until(arrived.exists, "the marker arrives", SETTLE_LIMIT, describe=running.log)
+        running.wait_for(
+            self.name,
+            lambda status: status.get("state") == "in-sync" and status["pending"] == 0,
+            "nothing is pending",
+            SETTLE_LIMIT,
+        )
+        self.compare(options)
 
-# For when it is a full sync that finds what has changed: it does not see a file of the same size and time
-# without.
-CHECKSUM = {"rsync": {"checksum": True}}
+    def compare(self, options: Sequence[str] = ARCHIVE, is_ignored: IsIgnored | None = None) -> None:
+        """Promise 1."""
+        assert rsync_differences(self.pair.source, self.pair.target, options) == []
+        assert differences(self.pair.source, self.pair.target, is_ignored) == []
 
 
-def start(pair: Pair, daemon: StartDaemon, **more: object) -> Daemon:
-    """Start a daemon on a tree with a few files."""
-    (pair.source / "a" / "b").mkdir(parents=True)
-    (pair.source / "a" / "b" / "c").write_text("c")
-    age(pair.source)
-    running = daemon(pair.settings(**more))
-    running.wait_until_mirrored("home", pair.source, pair.target)
+@contextlib.contextmanager
+def churning(seed: str, full: bool, *syncs: Churned) -> Iterator[Callable[[], bool]]:
+    """Churn these syncs at the same time; yields a function that tells whether all are over."""
+    try:
+        for sync in syncs:
+            sync.begin(seed, full)
+        yield lambda: all(sync.is_over() for sync in syncs)
+    finally:
+        for sync in syncs:
+            sync.end()
+
+
+def churn_while(seed: str, full: bool, meddlers: Iterable[Callable[[], None]], *syncs: Churned) -> None:
+    """Churn these syncs and call each of `meddlers` all the time."""
+    with churning(seed, full, *syncs) as is_over:
+
+        def meddled_enough() -> bool:
+            if is_over():
+                return True
+            for meddle in meddlers:
+                meddle()
+            return False
+
+        wait_until(meddled_enough, "the operations are over", CHURN_LIMIT)
+
+
+def start(daemons: MakeDaemon, *syncs: Churned) -> Daemon:
+    """Start a daemon for these syncs, and wait until what they begin with is mirrored."""
+    running = daemons(instance=syncs[0].name)
+    running.write(syncs[0].name, text_of(*(sync.settings() for sync in syncs)))
+    running.start(syncs[0].name)
+    for sync in syncs:
+        running.wait_for_state(sync.name, "in-sync")
     return running
 
 
-def check(pair: Pair, running: Daemon) -> None:
-    """Wait until what came last is on the target and nothing is pending: then everything must be there."""
-    (pair.source / "marker").write_text("the last change")
-    wait_until((pair.target / "marker").exists, "the marker arrives", 120, describe=running.log)
-    running.wait_for(
-        "home",
-        lambda status: status.get("state") == "in-sync" and status["pending"] == 0,
-        "nothing is pending",
-        120,
+# ---------------------------------------------------------------------- nothing goes wrong
+
+# Only directories named cache, what ends in .o, and a name that is excluded in one place only.
+PATTERNS = ("cache/", "*.o", "/a/b")
+
+
+class Filtered(Churned):
+    """A sync with excludes, whose borders are crossed by moves."""
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__(pair, "filtered", exclude=list(PATTERNS))
+        pair.target.mkdir(parents=True)
+        (pair.target / "theirs.o").write_text("theirs")
+
+    def check(self, running: Daemon, options: Sequence[str] = ARCHIVE) -> None:
+        """Nothing that is excluded is sent, nor touched."""
+        super().check(running, (*options, *(f"--exclude={pattern}" for pattern in PATTERNS)))
+        sent = [
+            path
+            for path in self.pair.target.rglob("*")
+            if self._is_ignored(os.fsencode(path.relative_to(self.pair.target)))
+        ]
+        assert [path.name for path in sent] == ["theirs.o"]
+        assert (self.pair.target / "theirs.o").read_text() == "theirs"
+
+    def compare(self, options: Sequence[str] = ARCHIVE, is_ignored: IsIgnored | None = None) -> None:
+        """Promise 1, of what is not excluded."""
+        super().compare(options, self._is_ignored)
+
+    def _is_ignored(self, path: bytes) -> bool:
+        if path == b"a/b" or path.endswith(b".o"):
+            return True
+        if path.rpartition(b"/")[2] != b"cache":
+            return False
+        places = [
+            Path(os.fsdecode(os.path.join(os.fsencode(root), path)))
+            for root in (self.pair.source, self.pair.target)
+        ]
+        return any(place.is_dir() and not place.is_symlink() for place in places)
+
+
+class Linked(Churned):
+    """A sync that keeps hard links."""
+
+    def __init__(self, pair: Pair) -> None:
+        super().__init__(pair, "linked", has_links=True, rsync={"hard_links": True})
+
+    def check(self, running: Daemon, options: Sequence[str] = ARCHIVE) -> None:
+        """What is linked is linked, what is not is not."""
+        super().check(running, (*options, "-H"))
+        assert links(self.pair.target) == links(self.pair.source)
+
+
+@pytest.mark.timeout(TIME_LIMIT)
+def test_churn(make_pair: Callable[[str], Pair], daemons: MakeDaemon, seed: str, full: bool) -> None:
+    syncs = [Churned(make_pair("home")), Filtered(make_pair("filtered")), Linked(make_pair("linked"))]
+    running = start(daemons, *syncs)
+    churn_while(seed, full, (), *syncs)
+    for sync in syncs:
+        sync.check(running)
+        assert running.status(sync.name)["restarts"] == 0
+
+
+# ---------------------------------------------------------------------- processes die
+
+
+class Every:
+    """Calls a function not more often than every so many seconds."""
+
+    def __init__(self, seconds: float, function: Callable[[], object]) -> None:
+        self._seconds = seconds
+        self._function = function
+        self._last = time.monotonic()
+
+    def __call__(self) -> None:
+        """Call it, if it is time."""
+        if time.monotonic() - self._last > self._seconds:
+            self._function()
+            self._last = time.monotonic()
+
+
+def send(pid: int | None, number: signal.Signals) -> None:
+    """Send a signal to a process, if it is still there."""
+    if pid:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+
+@pytest.mark.timeout(TIME_LIMIT)
+def test_churn_while_processes_are_killed(folder: Path, daemons: MakeDaemon, seed: str, full: bool) -> None:
+    bereft = Churned(local_pair(folder / "bereft"), "bereft", has_links=True, **CHECKSUM)
+    renewed = Churned(local_pair(folder / "renewed"), "renewed", **CHECKSUM)
+    with_children_killed, itself_killed = start(daemons, bereft), start(daemons, renewed)
+    chosen = random.Random(seed)  # noqa: S311  (to be replayed)
+
+    def renew() -> None:
+        if chosen.random() < 0.5:
+            assert itself_killed.stop() == 0
+        else:
+            itself_killed.kill()
+            wait_until(lambda: not itself_killed.processes(), "all its processes are gone")
+        itself_killed.start("renewed")
+
+    kill_child = Every(
+        CHILD_KILL_SECONDS, lambda: send(with_children_killed.status("bereft").get("pid"), signal.SIGKILL)
     )
-    assert rsync_differences(pair.source, pair.target) == []
-    assert differences(pair.source, pair.target) == []
+    renew_now_and_then = Every(CHILD_KILL_SECONDS, renew)
+    churn_while(seed, full, (kill_child, renew_now_and_then), bereft, renewed)
+    bereft.check(with_children_killed)
+    renewed.check(itself_killed)
+    assert with_children_killed.status("bereft")["restarts"] >= 3
+
+
+# ---------------------------------------------------------------------- transfers fail
+
+
+class Ballast:
+    """A file system of a few mebibytes, and what fills it up."""
+
+    def __init__(self, place: Path) -> None:
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "lsyncd-sd-test", str(place)], check=True)
+        self._place = place
+
+    def fill(self) -> None:
+        """Leave no room."""
+        with contextlib.suppress(OSError), open(self._place / "ballast", "ab", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    def drop(self) -> None:
+        """Make room again."""
+        (self._place / "ballast").unlink(missing_ok=True)
+
+    def unmount(self) -> None:
+        """Forget the file system."""
+        subprocess.run(["umount", "--lazy", str(self._place)], check=True)
+
+
+@pytest.fixture
+def ballast(folder: Path) -> Iterator[Ballast]:
+    """A small file system at small/."""
+    needs_root()
+    made = Ballast(folder / "small")
+    yield made
+    made.unmount()
 
 
 @pytest.mark.timeout(TIME_LIMIT)
-def test_churn(some_pair: Pair, daemon: StartDaemon, seed: str, full: bool) -> None:
-    running = start(some_pair, daemon)
-    with churning(seed, some_pair.source, full) as is_over:
-        wait_until(is_over, "the operations are over", CHURN_LIMIT)
-    check(some_pair, running)
-    assert running.status("home")["restarts"] == 0
-
-
-@pytest.mark.timeout(TIME_LIMIT)
-def test_churn_while_the_child_is_killed(
-    some_pair: Pair, daemon: StartDaemon, seed: str, full: bool
+def test_churn_while_transfers_fail(
+    folder: Path, daemons: MakeDaemon, ballast: Ballast, seed: str, full: bool
 ) -> None:
-    running = start(some_pair, daemon, **CHECKSUM)
-    last = time.monotonic()
-
-    def kill_now_and_then() -> None:
-        nonlocal last
-        if time.monotonic() - last > CHILD_KILL_SECONDS:
-            last = time.monotonic()
-            pid = running.status("home").get("pid")
-            if pid:
-                os.kill(pid, signal.SIGKILL)
-
-    with churning(seed, some_pair.source, full) as is_over:
-        wait_until(lambda: kill_now_and_then() or is_over(), "the operations are over", CHURN_LIMIT)
-    check(some_pair, running)
-    assert running.status("home")["restarts"] >= 3
-
-
-@pytest.mark.timeout(TIME_LIMIT)
-def test_churn_while_rsync_is_killed(some_pair: Pair, daemon: StartDaemon, seed: str, full: bool) -> None:
-    running = start(some_pair, daemon)
+    fake = FakeRsync(folder / "fake")
+    unlucky = Churned(local_pair(folder / "unlucky"), "unlucky", rsync={"binary": str(fake.path)})
+    pair = local_pair(folder / "cramped")
+    target = folder / "small" / "target"
+    cramped = Churned(Pair(pair.source, target, str(target)), "cramped", has_links=True)
+    running = start(daemons, unlucky, cramped)
+    fake.become("moody")
     chosen = random.Random(seed)  # noqa: S311  (to be replayed)
-    killed = 0
+    killed: list[int] = []
 
-    def kill_at_random() -> None:
-        nonlocal killed
-        for pid in running.processes_named("rsync"):
-            if chosen.random() < 0.3:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-                    killed += 1
+    def kill_one() -> None:
+        pids = running.processes_named("rsync")
+        if pids:
+            killed.append(chosen.choice(pids))
+            send(killed[-1], signal.SIGKILL)
 
-    with churning(seed, some_pair.source, full) as is_over:
-        wait_until(lambda: kill_at_random() or is_over(), "the operations are over", CHURN_LIMIT)
-    check(some_pair, running)
-    assert killed > 0
-    assert running.status("home")["restarts"] == 0
+    def change_room() -> None:
+        ballast.drop()
+        if chosen.random() < 0.7:
+            ballast.fill()
+        running.command("sync", "cramped")
+
+    meddlers = (
+        Every(0.5, kill_one),
+        Every(2.0, change_room),
+        Every(5.0, lambda: running.command("sync", "unlucky")),
+    )
+    churn_while(seed, full, meddlers, unlucky, cramped)
+    fake.become("pass")
+    ballast.drop()
+    for sync in (unlucky, cramped):
+        sync.check(running)
+        assert running.status(sync.name)["restarts"] == 0
+    assert killed
+    assert "target-full" in running.log()
 
 
+# ---------------------------------------------------------------------- events are lost
+
+
+@pytest.fixture
+def short_queues() -> Iterator[None]:
+    """Give every new inotify queue room for 128 events only."""
+    needs_root()
+    setting = Path("/proc/sys/fs/inotify/max_queued_events")
+    before = setting.read_text()
+    setting.write_text("128")
+    yield
+    setting.write_text(before)
+
+
+@pytest.mark.alone
 @pytest.mark.timeout(TIME_LIMIT)
-def test_churn_while_the_daemon_is_restarted(
-    some_pair: Pair, daemon: StartDaemon, seed: str, full: bool
+def test_churn_with_a_short_queue(
+    short_queues: None, folder: Path, daemons: MakeDaemon, seed: str, full: bool
 ) -> None:
-    running = start(some_pair, daemon, **CHECKSUM)
+    sync = Churned(local_pair(folder / "hasty"), "hasty", has_links=True, **CHECKSUM)
+    running = start(daemons, sync)
+    child = running.child("hasty")
     chosen = random.Random(seed)  # noqa: S311  (to be replayed)
-    with churning(seed, some_pair.source, full) as is_over:
-        while not is_over():
-            if chosen.random() < 0.5:
-                assert running.stop() == 0
-            else:
-                running.kill()
-                wait_until(lambda: not running.processes(), "all its processes are gone")
-            running.start("home")
-            running.wait_for("home", lambda status: status.get("batches", 0) > 0, "a full sync is done", 120)
-    check(some_pair, running)
+    # stopped for some fifths of a second now and then, it cannot keep up
+    numbers = (signal.SIGSTOP, signal.SIGCONT, signal.SIGCONT)
+    churn_while(seed, full, [Every(0.2, lambda: send(child, chosen.choice(numbers)))], sync)
+    send(child, signal.SIGCONT)
+    sync.check(running)
+    assert "overflowed" in running.log()
+    assert running.child("hasty") == child
