@@ -4,26 +4,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from lsyncd_sd.config.model import RsyncOptions, SshOptions, Sync, Target, TargetKind
+from lsyncd_sd.config.model import Delete, RsyncOptions, SshOptions, Sync, Target, TargetKind
 from lsyncd_sd.config.report import Report, shown
+from lsyncd_sd.config.rsyncrules import check, drop_what_is_for_others, own_rules
 from lsyncd_sd.config.rules import rule_fields
-from lsyncd_sd.config.setting import Scope, Setting
+from lsyncd_sd.config.setting import Given, Scope, Setting, Values
 from lsyncd_sd.config.settings import settings_of
 from lsyncd_sd.config.values import Section
 
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A value that a file gives, and where; the value of a section is again a mapping of given values."""
-
-    value: Any
-    place: str
-
-
-Values = Mapping[str, Given]
 _NOT_KEYS = ("binary", "extra")
 
 
@@ -77,26 +67,32 @@ def _section(values: Values, name: str) -> Values:
     return section
 
 
-def _rsync_options(values: Values, own: Values, target: Target, report: Report) -> RsyncOptions:
+def _rsync_options(
+    values: Values, own: Values, target: Target, delete: Delete, report: Report
+) -> RsyncOptions:
     given = dict(_section(values, "rsync"))
-    if target.kind is not TargetKind.DAEMON and "password_file" in given:
-        # in the defaults it is for those syncs that go to a daemon
-        del given["password_file"]
-        if "password_file" in _section(own, "rsync"):
-            report.error(
-                _section(own, "rsync")["password_file"].place,
-                "password_file: this target is no rsync daemon",
-                "over ssh the login is the business of ssh, see 'ssh: identity_file'",
-            )
+    own_section = _section(own, "rsync")
+    drop_what_is_for_others(given, own_section, target, delete, report)
+    if "rsh" in given and "ssh" in values:
+        # the one that is the sync's own goes before the other's default
+        if ("rsh" in own_section) is ("ssh" in own):
+            report.error(given["rsh"].place, "rsh: 'ssh' is given as well", "leave one of them out")
+        elif "ssh" in own:
+            del given["rsh"]
     effective = _effective(given, settings_of(Scope.RSYNC))
-    if effective["ipv4"] and effective["ipv6"]:
-        report.error(given["ipv6"].place, "ipv6: ipv4 is true as well", "leave both out for either")
+    check(given, effective, target, report)
     keys = {name: value for name, value in effective.items() if name not in _NOT_KEYS}
-    return RsyncOptions(effective["binary"], render_flags(keys), effective["extra"], tuple(keys.items()))
+    return RsyncOptions(
+        effective["binary"],
+        render_flags(keys),
+        effective["extra"],
+        tuple(keys.items()),
+        own_rules(effective, target),
+    )
 
 
-def _ssh_options(values: Values, own: Values, target: Target, report: Report) -> SshOptions:
-    given = _section(values, "ssh")
+def _ssh_options(values: Values, own: Values, target: Target, has_rsh: bool, report: Report) -> SshOptions:
+    given = {} if has_rsh else _section(values, "ssh")
     own_section = _section(own, "ssh")
     if target.kind is not TargetKind.SSH:
         given = {}  # in the defaults it is for those syncs that go over ssh
@@ -133,6 +129,7 @@ def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Re
     values = merge(defaults, own, settings)
     effective = _effective(values, settings)
     target: Target = effective["target"]
+    rsync = _rsync_options(values, own, target, effective["delete"], report)
     return Sync(
         name=name.value,
         source=effective["source"],
@@ -149,8 +146,8 @@ def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Re
         exit_codes=tuple(sorted(effective["exit_codes"].items())),
         log_level=effective["log_level"],
         max_deletes=_effective(_section(values, "brake"), settings_of(Scope.BRAKE))["max_deletes"],
-        rsync=_rsync_options(values, own, target, report),
-        ssh=_ssh_options(values, own, target, report),
+        rsync=rsync,
+        ssh=_ssh_options(values, own, target, rsync.rsh is not None, report),
         file_stem=stem,
         name_place=name.place,
         source_place=own["source"].place,

@@ -132,7 +132,7 @@ def _show_sync(sync: Sync) -> list[str]:
         if name == "rsync":
             lines += _show_section("rsync", Scope.RSYNC, _rsync_values(sync))
         elif name == "ssh":
-            if sync.target.kind is TargetKind.SSH:
+            if sync.target.kind is TargetKind.SSH and sync.rsync.rsh is None:
                 lines += _show_section("ssh", Scope.SSH, _ssh_values(sync))
         elif name == "brake":
             lines += _show_section("brake", Scope.BRAKE, {"max_deletes": sync.max_deletes})

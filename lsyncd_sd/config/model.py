@@ -50,22 +50,40 @@ class RsyncOptions:
 
     `flags` is rendered from `keys`, the effective value of every key of the section but binary and extra
     (None where rsync decides); both are kept because a person reads the keys and rsync the flags. Some keys
-    render to nothing: they say how a run is made.
+    render to nothing: they say how a run is made. `own_rules` go before all others: they are for
+    what rsync keeps for itself in the target.
     """
 
     binary: str
     flags: tuple[str, ...]
     extra: tuple[str, ...]
     keys: tuple[tuple[str, bool | str | None], ...] = ()
+    own_rules: tuple[WrittenRule, ...] = ()
 
     def is_on(self, key: str) -> bool:
         """Tell whether the key of a flag is true; rsync's own choice is not."""
         return dict(self.keys).get(key) is True
 
+    def is_off(self, key: str) -> bool:
+        """Tell whether the key of a flag is false; rsync's own choice is not."""
+        return dict(self.keys).get(key) is False
+
+    def is_given(self, key: str) -> bool:
+        """Tell whether the key of a flag is true, or that of a text has any."""
+        return bool(dict(self.keys).get(key))
+
     @property
     def password_file(self) -> str | None:
         """The file with the password for an rsync daemon."""
-        value = dict(self.keys).get("password_file")
+        return self._text("password_file")
+
+    @property
+    def rsh(self) -> str | None:
+        """The command in place of ssh."""
+        return self._text("rsh")
+
+    def _text(self, key: str) -> str | None:
+        value = dict(self.keys).get(key)
         return value if isinstance(value, str) else None
 
 
@@ -131,12 +149,27 @@ class Sync:
 
     def make_filter(self) -> Filter:
         """Return what the rules decide."""
-        return Filter.from_rules(self.rules, delete_excluded=self.rsync.is_on("delete_excluded"))
+        return Filter.from_rules(
+            self.rules,
+            first=self.rsync.own_rules,
+            delete_excluded=self.rsync.is_on("delete_excluded"),
+        )
 
     @property
     def one_file_system(self) -> bool:
         """Whether what is mounted below the source is left out."""
         return self.rsync.is_on("one_file_system")
+
+    @property
+    def is_dry_run(self) -> bool:
+        """Whether nothing is ever changed on the target."""
+        return self.rsync.is_on("dry_run")
+
+    @property
+    def follows_links(self) -> bool:
+        """Whether what symbolic links lead to is mirrored in their place, for some links at least."""
+        keys = ("copy_links", "copy_unsafe_links", "copy_dirlinks")
+        return any(self.rsync.is_on(key) for key in keys)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from lsyncd_sd.config.report import Refused, shown
@@ -58,6 +59,36 @@ def parse_rule(text: str) -> str:
         Rule.parse(WrittenRule(text))
     except BadRuleError as error:
         raise Refused(f"{shown(text)}: {error.message}", error.hint) from None
+    return text
+
+
+def parse_folder(text: str) -> str:
+    """Return a path for rsync on the target's side: absolute, or relative to the target."""
+    if text.startswith(("/", "~")):
+        return local_path(text)
+    parse_text(text)
+    parts = [part for part in text.split("/") if part not in ("", ".")]
+    below = list(itertools.dropwhile(lambda part: part == "..", parts))
+    if ".." in below:
+        raise Refused(f"{shown(text)} holds '..'", "write the path as it is without '..'")
+    if not below:
+        raise Refused(f"{shown(text)} is the target or holds it", "name a directory of its own")
+    return "/".join(parts)
+
+
+def parse_partial_dir(text: str) -> str:
+    """Return a name of directories beside the files, or an absolute path."""
+    if text.startswith(("/", "~")):
+        return local_path(text)
+    if parse_text(text) in (".", "..") or "/" in text:
+        raise Refused(f"{shown(text)} is not a name", "write a single name, or an absolute path")
+    return text
+
+
+def parse_suffix(text: str) -> str:
+    """Return what rsync puts behind the names of backups."""
+    if "/" in parse_text(text):
+        raise Refused(f"{shown(text)} is not a suffix", "it cannot hold a slash")
     return text
 
 

@@ -7,13 +7,13 @@ import os
 from collections.abc import Mapping
 from typing import TypeGuard
 
-from lsyncd_sd.config.build import Given, Values, build_sync
+from lsyncd_sd.config.build import build_sync
 from lsyncd_sd.config.files import MAXIMUM_BYTES, read_file_bytes
 from lsyncd_sd.config.model import Configuration, Sync
 from lsyncd_sd.config.nodes import BrokenNode, ListNode, MapNode, Node, Scalar, describe, parse
 from lsyncd_sd.config.parsers import parse_name
 from lsyncd_sd.config.report import Refused, Report, shown
-from lsyncd_sd.config.setting import Scope, Setting
+from lsyncd_sd.config.setting import Given, Scope, Setting, Values
 from lsyncd_sd.config.settings import default_settings, settings_of
 from lsyncd_sd.config.strangers import hint_for
 from lsyncd_sd.config.values import Section

@@ -2,7 +2,8 @@
 """Tells which options of rsync cannot be given in `rsync: extra`, and what to use instead.
 
 Refused is what would undo the shapes in which rsync is called (what is listed, what is deleted, what is
-followed), what would garble the output that is read back, and what would leave unfinished files behind.
+followed), what would garble the output that is read back, what would leave unfinished files behind, and what
+lsyncd-sd must know of: that has a key of its own.
 """
 
 from __future__ import annotations
@@ -14,11 +15,19 @@ _DELETE = "use the setting 'delete' of the sync"
 _EXCLUDE = "use the setting 'exclude' of the sync"
 _FILTER = "use the setting 'filter' of the sync"
 _OUTPUT = "lsyncd-sd reads rsync's output; for more in the journal use 'log_level'"
-_LATER = "this version does not have it"
-_LEFTOVERS = "it would leave unfinished or extra files on the target"
-_FOLLOWS = "nothing from outside the source may reach the target, and nothing outside the target be touched"
+_UNFINISHED = "it would leave unfinished files on the target: use 'partial_dir' of the section rsync"
 _SKIPS = "files that it skips would look like files that are gone"
+_STALE = "what was changed would stay as it was on the target"
+_OTHER_PLACE = "the target would not be whole in itself"
+_DEVICES = "only a device itself can be mirrored"
+_HALFWAY = "it would end runs halfway; see the setting 'timeout' of the sync"
 _NOT_A_TRANSFER = "this is no transfer"
+
+
+
+def _key(name: str) -> str:
+    return f"use '{name}' of the section rsync"
+
 
 # long name without dashes -> the hint; a name ending in * stands for all that begin so
 _REFUSED_NAMES = {
@@ -31,9 +40,11 @@ _REFUSED_NAMES = {
     "from0": _OURS,
     "relative": _OURS,
     "implied-dirs": _OURS,
-    "one-file-system": _LATER,
+    "i-d": _OURS,
+    "one-file-system": _key("one_file_system"),
     "force": _DELETE,
     "del": _DELETE,
+    "delete-excluded": _key("delete_excluded"),
     "delete*": _DELETE,
     "max-delete": _DELETE,
     "ignore-errors": "after a read error rsync must not delete",
@@ -48,13 +59,30 @@ _REFUSED_NAMES = {
     "prune-empty-dirs": _EXCLUDE,
     "max-size": _SKIPS,
     "min-size": _SKIPS,
-    "copy-links": _FOLLOWS,
-    "copy-dirlinks": _FOLLOWS,
-    "copy-unsafe-links": _FOLLOWS,
-    "insecure-links": _FOLLOWS,
-    "keep-dirlinks": _FOLLOWS,
+    "size-only": _STALE,
+    "ignore-existing": _STALE,
+    "ignore-times": _key("ignore_times"),
+    "update": _key("update"),
+    "existing": _key("existing"),
+    "ignore-non-existing": _key("existing"),
+    "append": _key("append"),
+    "append-verify": _key("append_verify"),
+    "compare-dest": _OTHER_PLACE,
+    "link-dest": _OTHER_PLACE,
+    "hard-links": _key("hard_links"),
+    "copy-devices": _DEVICES,
+    "write-devices": _DEVICES,
+    "copy-links": _key("copy_links"),
+    "copy-dirlinks": _key("copy_dirlinks"),
+    "copy-unsafe-links": _key("copy_unsafe_links"),
+    "keep-dirlinks": _key("keep_dirlinks"),
+    "insecure-links": "nothing from outside the source may reach the target",
+    "confine-root": "lsyncd-sd gives it where it can",
     "mkpath": "a target that vanished must not be made anew in silence",
-    "dry-run": "it would transfer nothing",
+    "dry-run": _key("dry_run"),
+    "stop-after": _HALFWAY,
+    "stop-at": _HALFWAY,
+    "time-limit": _HALFWAY,
     "list-only": _NOT_A_TRANSFER,
     "server": _NOT_A_TRANSFER,
     "sender": _NOT_A_TRANSFER,
@@ -77,16 +105,17 @@ _REFUSED_NAMES = {
     "8-bit-output": _OUTPUT,
     "stderr": _OUTPUT,
     "msgs2stderr": _OUTPUT,
-    "partial": _LEFTOVERS,
-    "partial-dir": _LEFTOVERS,
-    "delay-updates": _LEFTOVERS,
-    "temp-dir": _LEFTOVERS,
-    "backup": _LATER,
-    "backup-dir": _LATER,
-    "suffix": _LATER,
-    "rsh": "use the section 'ssh' of the sync",
-    "protect-args": "it is always on",
-    "secluded-args": "it is always on",
+    "partial": _UNFINISHED,
+    "partial-dir": _key("partial_dir"),
+    "delay-updates": _UNFINISHED,
+    "temp-dir": _key("temp_dir"),
+    "backup": _key("backup"),
+    "backup-dir": _key("backup_dir"),
+    "suffix": _key("suffix"),
+    "password-file": _key("password_file"),
+    "rsh": "use the section 'ssh' of the sync, or 'rsh' of the section rsync",
+    "protect-args": _key("protect_args"),
+    "secluded-args": _key("protect_args"),
     "old-args": "names must not be interpreted by a shell",
     "timeout": "use the setting 'timeout' of the sync",
 }
@@ -98,6 +127,9 @@ _LETTERS = {
     "0": "from0",
     "R": "relative",
     "x": "one-file-system",
+    "I": "ignore-times",
+    "u": "update",
+    "H": "hard-links",
     "f": "filter",
     "F": "filter",
     "C": "cvs-exclude",

@@ -34,6 +34,7 @@ def _rsync_text(
 
 
 _SPEC = Text("text", parsers.parse_text, allows_number=True)
+_FOLDER = Text("a path, absolute or below the target", parsers.parse_folder, allows_number=True)
 
 RSYNC_KEYS = (
     Setting(
@@ -57,6 +58,15 @@ RSYNC_KEYS = (
     _flag("xattrs", "-X", "Copy extended attributes."),
     _flag("hard_links", "-H", "Keep files that are hard links of each other linked."),
     _flag("checksum", "-c", "Compare content instead of size and time in full syncs: slow, but thorough."),
+    _flag(
+        "ignore_times", "-I",
+        "Send every file, whatever its size and time, in full syncs, too: even slower than checksum.",
+    ),
+    _flag(
+        "update", "-u",
+        "Leave files alone that are newer on the target: what an older file replaces in the source stays.",
+    ),
+    _flag("existing", "--existing", "Send nothing that the target does not have."),
     _flag("compress", "-z", "Compress on the way."),
     _flag("executability", "-E", "Copy whether a file is executable, if perms is off."),
     _flag("ipv4", "-4", "Use IPv4 only."),
@@ -75,7 +85,65 @@ RSYNC_KEYS = (
         option_if_false="--no-whole-file",
     ),
     _flag("inplace", "--inplace", "Write into the target's files: their readers can see half-written ones."),
+    _flag(
+        "append", "--append",
+        "Only append to files, and in place. Files that are not longer than on the target are left alone; "
+        "one that was rewritten and is longer now becomes a mixture.",
+    ),
+    _flag(
+        "append_verify", "--append-verify",
+        "As append, but a file that was rewritten and is longer now is sent anew.",
+    ),
     _flag("numeric_ids", "--numeric-ids", "Copy the numbers of users and groups instead of their names."),
+    _flag(
+        "copy_links", "-L",
+        "Copy what symbolic links lead to, also from outside of the source. Changes there are seen by full "
+        "syncs only.",
+    ),
+    _flag(
+        "copy_unsafe_links", "--copy-unsafe-links",
+        "As copy_links, but only for links that lead out of the source.",
+    ),
+    _flag("copy_dirlinks", "-k", "As copy_links, but only for links that lead to directories."),
+    _flag(
+        "keep_dirlinks", "-K",
+        "On the target, take a symbolic link to a directory for that directory, wherever it is: what is "
+        "below it there is written and deleted. An rsync of version 3.5 refuses to follow it.",
+    ),
+    _flag(
+        "backup", "-b",
+        "Keep what is replaced or deleted on the target: under its name with the suffix, or in backup_dir. "
+        "Names with the suffix are neither mirrored nor deleted. A directory that holds such a name stays, "
+        "and a file cannot take its place: backup_dir has no such limits.",
+    ),
+    _rsync_text(
+        "backup_dir", "--backup-dir", _FOLDER,
+        "Where backups go, with the folders they are in: a path below the target, or an absolute one on the "
+        "target's file system. It turns backup on. Below the target, it is neither mirrored nor deleted.",
+        ".old",
+    ),
+    _rsync_text(
+        "suffix", "--suffix", Text("a suffix", parsers.parse_suffix, allows_number=True),
+        "What is added to the names of backups; '~' if there is no backup_dir.", ".old",
+    ),
+    _rsync_text(
+        "temp_dir", "--temp-dir", _FOLDER,
+        "A directory on the target's machine, there already, for the files that are being written: a path "
+        "below the target, which is then neither mirrored nor deleted, or an absolute one. What a killed "
+        "rsync leaves there, nobody removes.",
+        ".incoming",
+    ),
+    _rsync_text(
+        "partial_dir", "--partial-dir",
+        Text("a name, or an absolute path", parsers.parse_partial_dir, allows_number=True),
+        "Keep half of a file whose transfer was broken off, to go on from there: in directories of this "
+        "name beside the files, which are neither mirrored nor deleted, or in one place.",
+        ".rsync-partial",
+    ),
+    Setting(
+        "delete_excluded", Scope.RSYNC, Flag(), False,
+        "Delete excluded files on the target, too.", "true",
+    ),
     _rsync_text(
         "bwlimit", "--bwlimit",
         Text("a rate", parsers.parse_rate, f"^{parsers.RATE_PATTERN}$", allows_number=True),
@@ -91,7 +159,31 @@ RSYNC_KEYS = (
         "A file with the password for the module of an rsync daemon, readable by its owner only.",
         "/etc/lsyncd.d/module.secret",
     ),
+    _rsync_text(
+        "rsh", "", Text("a command", parsers.parse_text),
+        "A command to be used in place of ssh, with its arguments. The section 'ssh' does not count then, "
+        "nor what is added to it so that ssh never asks and notices a dead peer.",
+        "ssh -p 2222",
+    ),
+    Setting(
+        "protect_args", Scope.RSYNC, Flag(), True,
+        "Keep arguments from the shell of the target's login. Where the other side refuses it, this is "
+        "turned off without being asked.",
+        "false",
+    ),
     _rsync_text("rsync_path", "--rsync-path", _SPEC, "The rsync of the target's machine.", "sudo rsync"),
+    _flag(
+        "dry_run", "-n",
+        "Change nothing on the target: a rehearsal. The sync is never in sync then, but degraded.",
+    ),
+    Setting(
+        "quiet", Scope.RSYNC, Flag(), False,
+        "Without effect, for those who have it from Lsyncd: 'log_level' says what the journal gets.", "true",
+    ),
+    Setting(
+        "verbose", Scope.RSYNC, Flag(), False,
+        "Without effect, for those who have it from Lsyncd: 'log_level' says what the journal gets.", "true",
+    ),
     Setting(
         "extra", Scope.RSYNC, TextList("options", parse_extra), (),
         "More options, one to an item: --option=value. Options that would change what is listed or deleted, "

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What there is to know about one setting: an entry of the table in settings.py."""
+"""What there is to know about one setting, an entry of the table in settings.py, and about its value."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,3 +52,14 @@ class Setting:
     effect: Effect = Effect.RESTART
     option: str = ""
     option_if_false: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value that a file gives, and where; the value of a section is again a mapping of given values."""
+
+    value: Any
+    place: str
+
+
+Values = Mapping[str, Given]

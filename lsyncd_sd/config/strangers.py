@@ -23,11 +23,7 @@ _TO_COME = {
         "actions", "hooks", "host", "max_processes", "startup",
         "targetdir", "targets",
     ),
-    Scope.RSYNC: (
-        "append", "append_verify", "backup", "backup_dir", "copy_dirlinks", "copy_links",
-        "copy_unsafe_links", "delete_excluded", "existing", "ignore_times", "keep_dirlinks",
-        "suffix", "temp_dir", "update",
-    ),
+    Scope.RSYNC: (),
     Scope.SSH: (),
     Scope.BRAKE: (),
 }  # fmt: skip
@@ -59,16 +55,11 @@ _LSYNCD = {
 
 _LSYNCD_RSYNC = {
     "_extra": "use 'extra'",
-    "protect_args": "there is nothing to set: it is always on",
-    "rsh": _SSH,
     "recursive": "there is nothing to set: lsyncd-sd decides for each run what is listed and how deep",
     "dirs": "there is nothing to set: lsyncd-sd decides for each run what is listed and how deep",
-    "quiet": _JOURNAL,
-    "verbose": _JOURNAL,
-    "dry_run": "it would transfer nothing",
-    "cvs_exclude": "use the setting 'exclude' of the sync",
-    "prune_empty_dirs": "a mirror holds empty directories, too",
-    "partial": "it would leave unfinished files on the target",
+    "cvs_exclude": "batches cannot follow .cvsignore files: write the patterns into 'exclude', as '*.o'",
+    "prune_empty_dirs": "a batch would take full directories for empty ones: exclude the directories",
+    "partial": "it would put unfinished files in their places: use 'partial_dir'",
 }
 
 _LSYNCD_SSH = {"_extra": "use 'extra'", "key": "use 'identity_file'"}

@@ -16,6 +16,11 @@ _ESCAPED = re.compile(rb"\\#([0-3][0-7][0-7])")
 # Greedy: a name may itself contain quotes.
 _QUOTED = re.compile(rb'"(.*)"')
 
+# The messages of the receiving side about what it could not delete have no quotes.
+_UNQUOTED = re.compile(
+    rb"could not make way for (?:new|backup) [a-z ]+: (.*)|.*\bdelete_file: \w+\((.*)\) failed: "
+)
+
 # Between the two names of a rename that failed; the second has no quotes, or two on each side.
 _ARROW = b'" -> "'
 
@@ -28,7 +33,7 @@ _TEMPORARY = re.compile(rb"(?:^|(?<=/))\.([^/]+)\.[A-Za-z0-9]{6}\Z")
 
 
 # What the sending side complains about it has not sent; below a directory, nothing at all.
-_UNSENT = re.compile(rb"rsync: \[sender\] ")
+_UNSENT = re.compile(rb"rsync: \[sender\] |symlink has no referent: ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +78,12 @@ def attribute(
 
 def _meanings(line: bytes, prefixes: tuple[bytes, ...]) -> Iterator[bytes]:
     """Yield every path that a message may be about: one too many is tried again for nothing, and no harm."""
-    quoted = _QUOTED.search(line)
+    unquoted = _UNQUOTED.match(line)
+    quoted = unquoted or _QUOTED.search(line)
     if quoted is None:
         return
-    for text in {quoted[1], *(part.strip(b'"') for part in quoted[1].split(_ARROW))}:
+    names = quoted[quoted.lastindex or 0]
+    for text in {names, *(part.strip(b'"') for part in names.split(_ARROW))}:
         name = _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), text)
         for path in _relative(name, prefixes):
             yield path

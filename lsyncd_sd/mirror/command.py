@@ -26,6 +26,10 @@ RULES_PER_RUN = 400
 _LONGEST_WHOLE_NAME = 240
 
 
+# They would itemize a file that is equal, or keep one that is missing from being itemized.
+_NOT_IN_A_PROBE = ("-I", "--existing")
+
+
 class Shape(enum.Enum):
     """What one rsync run is for; the order is the order of the runs of a batch: first send, then delete."""
 
@@ -195,7 +199,8 @@ class Commands:
 
     def resend_probe(self, path: bytes) -> Run:
         """Return a dry run that itemizes `path`, just sent, if the target did not keep its nanoseconds."""
-        arguments = [*self._options(window=False), "--modify-window=-1", "-d", "-n", "-i"]
+        options = [word for word in self._options(window=False) if word not in _NOT_IN_A_PROBE]
+        arguments = [*options, "--modify-window=-1", "-d", "-n", "-i"]
         arguments += [*self._list_options(), "--", "./", self.target()]
         return Run(Shape.PROBE, arguments, _list([path]), frozenset({path}))
 
@@ -235,7 +240,8 @@ class Commands:
             return None
         recurses = shape in (Shape.EXACT_SUBTREES, Shape.SUBTREES)
         progress = self._progress() if recurses else ["--info=stats2"]
-        rules = self._unreadable_rules() if shape is Shape.SUBTREES else []
+        leaves_out = shape is Shape.SUBTREES or (shape is Shape.LEVELS and self._sync.follows_links)
+        rules = self._unreadable_rules() if leaves_out else []
         arguments = [*self._options(rules), *options, *self._list_options(), *progress]
         return Run(
             shape, [*arguments, "--", "./", self.target()], _list(listed, suffix), frozenset(listed)

@@ -42,22 +42,32 @@ def common_options(sync: Sync, traits: Traits, source_root: str) -> list[str]:
     # --no-human-readable: figures that can be parsed, whatever the build's default is.
     options = [sync.rsync.binary, *sync.rsync.flags, "--no-human-readable"]
     # -s: names never pass through the remote shell.
-    options.append("-s" if traits.secluded else "--no-s")
+    options.append("-s" if traits.secluded and not sync.rsync.is_off("protect_args") else "--no-s")
     if traits.nanoseconds and traits.secluded:
         options.append("--modify-window=-1")
     if sync.rsync.is_on("hard_links"):
         # With -H and its list made bit by bit, rsync waits for itself for ever when a linked file changes
         # under it (docs/rsync.md).
         options.append("--no-inc-recursive")
-    if traits.confines:
+    if traits.confines and not _confines_target_too(sync):
         options.append(f"--confine-root={source_root}")
     if sync.timeout:
         options.append(f"--timeout={sync.timeout}")
     if sync.target.kind is TargetKind.DAEMON:
         options.append(f"--contimeout={_DAEMON_CONNECT_TIMEOUT}")
     if sync.target.kind is TargetKind.SSH:
-        options += ["-e", ssh_command(sync.ssh)]
+        options += ["-e", ssh_command(sync.ssh) if sync.rsync.rsh is None else sync.rsync.rsh]
     return options
+
+
+def _confines_target_too(sync: Sync) -> bool:
+    """Tell whether confining would keep rsync from the files it needs beside the target's.
+
+    Where both ends are one program, all of it is confined. Then what should get a backup is not deleted, and
+    nothing is said of it; and no finished file comes out of its temporary place (3.5.0).
+    """
+    needed = ("backup", "backup_dir", "temp_dir", "partial_dir")
+    return sync.target.kind is TargetKind.LOCAL and any(sync.rsync.is_given(key) for key in needed)
 
 
 def ssh_command(ssh: SshOptions) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
 from types import TracebackType
@@ -38,6 +38,9 @@ _BATCH_SHAPES = (
 _LISTED_SHAPES = frozenset({Shape.EXACT_ENTRIES, Shape.ENTRIES, Shape.EXACT_SUBTREES, Shape.SUBTREES})
 _RECURSIVE_SHAPES = frozenset({Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.FULL})
 
+# With these keys, a file that was listed exactly may be another one on the target all the same.
+_MAY_NOT_SEND = ("update", "append", "append_verify", "dry_run")
+
 # After these the run did not come to its end, and a temporary file may be left behind on the target.
 _BROKEN_OFF = frozenset({Outcome.KILLED, Outcome.CUT_SHORT, Outcome.CONNECTION, Outcome.TARGET_FULL})
 
@@ -49,6 +52,12 @@ class OpenSource(Protocol):
 
     def kind(self, path: bytes) -> Kind:
         """Return what stands at `path`, symlinks not followed."""
+
+    def is_link(self, path: bytes) -> bool:
+        """Tell whether a symlink stands at `path`."""
+
+    def leads_somewhere(self, path: bytes) -> bool:
+        """Tell whether a symlink stands at `path` that leads to something."""
 
     def sample_among(self, paths: Iterable[bytes]) -> Sample | None:
         """Return a file among `paths` that can show whether the target keeps nanoseconds."""
@@ -161,7 +170,7 @@ class RsyncMirror:
             self.commands.traits = replace(self.commands.traits, confines=result.code == 0)
             # 1 is the answer of an rsync that does not know it; anything else is no answer.
             self._is_confine_probed = result.code in (0, 1)
-        if self.commands.traits.nanoseconds is not None or sample is None:
+        if not self._asks_for_nanoseconds or sample is None:
             return _nothing_done()
         report = yield from self._send_sample(sample.path)
         if report.verdict.outcome is Outcome.OK:
@@ -217,7 +226,7 @@ class RsyncMirror:
         if report.verdict.outcome is not Outcome.OK:
             return
         if shape in (Shape.EXACT_ENTRIES, Shape.EXACT_SUBTREES):
-            self.commands.unreadable -= run.paths
+            self._forget_read(run.paths)
         elif shape is Shape.SUBTREES and b"" in run.paths:
             self.commands.owes_deletions = False
 
@@ -245,21 +254,39 @@ class RsyncMirror:
             self._forget_gone(source)
         return self.commands.full_run(may_create=may_create)
 
+    def _forget_read(self, paths: Set[bytes]) -> None:
+        """What was sent can be read; of a link that is to be followed, only where it leads can tell."""
+        if self._sync.follows_links and not paths.isdisjoint(self.commands.unreadable):
+            with self._open_source() as source:
+                paths = {path for path in paths if not source.is_link(path)}
+        self.commands.unreadable -= paths
+
     def _forget_gone(self, source: OpenSource) -> None:
         """What is gone could be read no better; but left out, it would be kept on the target."""
         self.commands.unreadable = {
-            path for path in self.commands.unreadable if source.kind(path) is not Kind.MISSING
+            path
+            for path in self.commands.unreadable
+            if source.kind(path) is not Kind.MISSING
+            and not (self._sync.follows_links and source.leads_somewhere(path))
         }
 
     def _batch_run(self, marks: Marks, shape: Shape) -> Run | None:
         with self._open_source() as source:
             self._forget_gone(source)
             batch = build(marks, source.kind, self._filters.hides, keeps_links=self._keeps_links)
+            if self._sync.follows_links:
+                batch.follow_links(source.is_link)
             return self.commands.batch_run(batch, shape)
 
     def _gone(self, marks: Marks) -> set[bytes]:
         with self._open_source() as source:
             return build(marks, source.kind, self._filters.hides).gone
+
+    @property
+    def _asks_for_nanoseconds(self) -> bool:
+        """Whether it is not known yet if the target keeps them, and a file just sent could tell."""
+        may_not_send = any(self._sync.rsync.is_on(key) for key in _MAY_NOT_SEND)
+        return self.commands.traits.nanoseconds is None and not may_not_send
 
     def _send_sample(self, sample: bytes) -> Steps[Report]:
         marks = {sample: Mark(Depth.ENTRY, exact=True)}
@@ -267,20 +294,20 @@ class RsyncMirror:
 
     def _sample_of(self, run: Run) -> Sample | None:
         """Return a file that `run` is about to send and that shows what is not known yet."""
-        if self.commands.traits.nanoseconds is not None or run.shape is not Shape.EXACT_ENTRIES:
+        if not self._asks_for_nanoseconds or run.shape is not Shape.EXACT_ENTRIES:
             return None
         with self._open_source() as source:
             return source.sample_among(sorted(run.paths))
 
     def _look_again(self, sample: Sample) -> Steps[None]:
         """See whether the target kept the nanoseconds of a file that was sent just now."""
-        if self.commands.traits.nanoseconds is not None or not self.commands.traits.secluded:
+        if not self._asks_for_nanoseconds or not self.commands.traits.secluded:
             return
         result = yield self._start(self.commands.resend_probe(sample.path))
         with self._open_source() as source:
             is_proof = result.code == 0 and source.is_unchanged(sample)
         if is_proof:
-            keeps = not _itemizes(result.output)
+            keeps = _keeps(result.output)
             self.commands.traits = replace(self.commands.traits, nanoseconds=keeps)
 
     def _one_run(self, make: Callable[[], Run | None], run: Run | None = None) -> Steps[Report]:
@@ -350,7 +377,7 @@ class RsyncMirror:
         return {}
 
     def _attribute(self, run: Run, result: Result) -> Attribution:
-        recursive = run.shape in _RECURSIVE_SHAPES
+        recursive = run.shape in _RECURSIVE_SHAPES or run.shape is Shape.LEVELS
         prefixes = (os.fsencode(self.commands.source_root), os.fsencode(self._sync.target.path.rstrip("/")))
         named = attribute(
             result.errors,
@@ -375,6 +402,8 @@ class RsyncMirror:
             self.commands.unreadable |= named.unsent - run.paths
             return entries | dict.fromkeys(run.paths, mark) | unsent
         if run.shape is Shape.LEVELS:
+            # A link that leads nowhere, where links are followed: with it left out, the level can delete.
+            self.commands.unreadable |= named.unsent - run.paths
             return {path: Mark(Depth.LEVEL, exact=False) for path in run.paths}
         if named.complete and entries:
             return entries
@@ -385,10 +414,14 @@ def _nothing_done() -> Report:
     return Report(Verdict(Outcome.OK, "", 0))
 
 
-def _itemizes(output: bytes) -> bool:
-    """Tell whether a dry run with -i listed the file itself as one to be changed."""
+def _keeps(output: bytes) -> bool | None:
+    """Return what a dry run with -i of a file just sent says: whether the target kept all of its time.
+
+    None if the target does not have the file (`existing`).
+    """
     # `>f..t......` or `.f..t......`; a directory above it may differ for reasons of its own.
-    return any(line[1:2] == b"f" for line in output.splitlines())
+    lines = [line for line in output.splitlines() if line[1:2] == b"f"]
+    return None if any(line[2:3] == b"+" for line in lines) else not lines
 
 
 def _add(total: Report, report: Report) -> None:

@@ -104,6 +104,15 @@ class Batch:
     def __len__(self) -> int:
         return sum(map(len, self._lists()))
 
+    def follow_links(self, is_link: Callable[[bytes], bool]) -> None:
+        """List whole whatever may be a symlink to a directory, for an rsync that is told to follow them."""
+        links = {path for path in self.exact_entries | self.entries if is_link(path)}
+        self.exact_entries -= links
+        self.entries -= links
+        self.exact_subtrees |= links | self.exact_contents
+        self.subtrees |= self.contents
+        self.exact_contents, self.contents = set(), set()
+
     def _lists(self) -> tuple[set[bytes], ...]:
         return (
             self.exact_entries,

@@ -167,11 +167,18 @@ class Filter:
         self.may_protect = any(not rule.is_include for rule in self._of(Side.RECEIVER))
 
     @classmethod
-    def from_rules(cls, rules: Iterable[WrittenRule], *, delete_excluded: bool = False) -> Filter:
+    def from_rules(
+        cls,
+        rules: Iterable[WrittenRule],
+        *,
+        first: Iterable[WrittenRule] = (),
+        delete_excluded: bool = False,
+    ) -> Filter:
         """Return the filter of the rules, in order; a rule that clears the list takes those before it away.
 
-        With `delete_excluded`, a rule without sides only hides or shows, and protects nothing: what rsync's
-        option of that name does. Raises BadRuleError.
+        Those of `first` go before all others, and no rule takes them away. With `delete_excluded`, a rule
+        without sides only hides or shows, and protects nothing: what rsync's option of that name does.
+        Raises BadRuleError.
         """
         parsed: list[Rule] = []
         default = Side.SENDER if delete_excluded else BOTH
@@ -181,7 +188,7 @@ class Filter:
                 parsed.clear()
             else:
                 parsed.append(replace(rule, sides=rule.sides or default))
-        return cls(parsed)
+        return cls([*(rule for written in first if (rule := Rule.parse(written))), *parsed])
 
     @classmethod
     def from_excludes(cls, patterns: Iterable[str]) -> Filter:

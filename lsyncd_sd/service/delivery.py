@@ -124,6 +124,8 @@ class Delivery:
         self._on_stopped: Callable[[], None] | None = None
         self.figures = Figures()
         self.hold: Hold | None = None
+        if sync.is_dry_run:
+            standing.set_blind_spot("dry run", "dry_run: nothing is changed on the target")
 
     # ------------------------------------------------------------------ what the worker tells
 
@@ -366,7 +368,8 @@ class Delivery:
         self.figures.files += done.files
         self.figures.bytes += done.bytes
         self.figures.last_batch = time.time()
-        what = f"batch {self.figures.batches}{' (full sync)' if was_full_sync else ''}"
+        what = f"{'dry run of ' * self._sync.is_dry_run}batch {self.figures.batches}"
+        what += " (full sync)" * was_full_sync
         self._journal.info(
             f"{what}: {done.files} files sent ({done.bytes} bytes), {done.deleted} deleted, "
             f"{report.seconds:.1f} s",

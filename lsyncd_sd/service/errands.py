@@ -193,7 +193,8 @@ class Errands:
     def _remember(self, record: Record) -> None:
         traits = self._mirror.commands.traits
         record = replace(record, nanoseconds=traits.nanoseconds, secluded=traits.secluded)
-        if record == self._record:
+        # After a dry run, the target is what it was: the next one is as much the first as this one.
+        if record == self._record or self._sync.is_dry_run:
             return
         self._record = record
         try:

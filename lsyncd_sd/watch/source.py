@@ -77,6 +77,21 @@ class Source:
             self._kinds[path] = known
         return known
 
+    def is_link(self, path: bytes) -> bool:
+        """Tell whether a symlink stands at `path` (relative, looked up before)."""
+        try:
+            return stat.S_ISLNK(os.lstat(path, dir_fd=self.descriptor).st_mode)
+        except OSError:
+            return False
+
+    def leads_somewhere(self, path: bytes) -> bool:
+        """Tell whether a symlink stands at `path` that leads to something, wherever that is."""
+        try:
+            os.stat(path, dir_fd=self.descriptor)
+        except OSError:
+            return False
+        return self.is_link(path)
+
     def is_file(self, path: bytes, inode: Inode) -> bool:
         """Tell whether `path` is a name of this very file."""
         try:

@@ -87,6 +87,22 @@ MESSAGES: dict[str, tuple[bytes, set[bytes]]] = {
         b'rsync: [generator] symlink "/target/a" -> "x" failed: Operation not permitted (1)',
         {b"a"},
     ),
+    "a followed link without a referent": (b'symlink has no referent: "/source/d/a"', {b"d/a"}),
+    "what could not give way": (b"could not make way for new regular file: d/a", {b"d/a"}),
+    "what could not give way to a directory": (b"could not make way for new directory: d", {b"d"}),
+    "what could not give way to a backup": (b"could not make way for backup regular file: d/a", {b"d/a"}),
+    "what could not give way, of odd bytes": (
+        rb"could not make way for new device file: two\#012lines",
+        {b"two\nlines"},
+    ),
+    "what could not be deleted": (
+        b"rsync: [generator] delete_file: unlink(d/a) failed: Operation not permitted (1)",
+        {b"d/a"},
+    ),
+    "a directory that could not be deleted": (
+        b"rsync: [generator] delete_file: rmdir(d) failed: Device or resource busy (16)",
+        {b"d"},
+    ),
     "vanished": (b'file has vanished: "/source/d/a"', {b"d/a"}),
     "relative": (
         b'rsync: [generator] recv_generator: failed to stat "d/a": Permission denied (13)',
@@ -210,3 +226,8 @@ def test_the_root_has_the_empty_path(line: bytes) -> None:
 def test_a_target_that_is_the_root_of_its_host() -> None:
     line = b'rsync: [receiver] mkstemp "/d/.a.BR83iC" failed: Permission denied (13)'
     assert attribute(line, {b"d/a"}, set(), (b"/source", b"")).paths == {b"d/a"}
+
+
+def test_a_link_without_a_referent_was_not_sent() -> None:
+    named = attribution(b'symlink has no referent: "/source/d/a"', subtrees={b"d"})
+    assert named == Attribution(frozenset({b"d/a"}), frozenset({b"d/a"}), complete=True)

@@ -192,3 +192,20 @@ def test_files_travel_with_subtrees_where_links_are_kept(keeps_links: bool) -> N
 def test_without_subtrees_files_stay_entries() -> None:
     batch = build({b"file": Mark(ENTRY, EXACT)}, kind_of, FILTER.hides, keeps_links=True)
     assert batch.exact_entries == {b"file"}
+
+
+def test_links_that_are_followed_are_listed_whole() -> None:
+    batch = Batch(
+        exact_entries={b"link", b"file"},
+        entries={b"touched link", b"touched"},
+        exact_contents={b"d"},
+        contents={b"e"},
+        subtrees={b"f"},
+    )
+    batch.follow_links(lambda path: b"link" in path)
+    assert batch == Batch(
+        exact_entries={b"file"},
+        entries={b"touched"},
+        exact_subtrees={b"link", b"touched link", b"d"},
+        subtrees={b"e", b"f"},
+    )

@@ -128,8 +128,9 @@ def test_the_sample_with_everything_turned_on_is_a_good_configuration(tmp_path: 
         text = text.replace(f"/etc/lsyncd.d/{name}\n", f"{tmp_path}/{name}\n")
     for name in settings_of(Scope.SYNC):
         assert re.search(rf"^{name}:", text, re.MULTILINE)
-    # the two that go only with another, or with another target
-    text = re.sub(r"^  (ipv6|password_file):.*\n", "", text, flags=re.MULTILINE)
+    # those that go only with another, or with another target
+    left_out = "ipv6|password_file|rsh|append|append_verify|inplace"
+    text = re.sub(rf"^  ({left_out}):.*\n", "", text, flags=re.MULTILINE)
     (sync,) = configuration(text).syncs
     assert sync.ssh.port == 2222
     assert "--bwlimit=1000" in sync.rsync.flags

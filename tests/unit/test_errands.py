@@ -6,6 +6,7 @@ Source, locks and state are real; the mirror says what the test wants.
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.syncs import local_target, make_sync
+from helpers.syncs import PLAIN_RSYNC, local_target, make_sync
 
 from lsyncd_sd.config.model import Delete, Target, TargetKind
 from lsyncd_sd.loop import Loop
@@ -183,6 +184,14 @@ def test_the_first_full_sync_may_create_the_target(case: Case) -> None:
     assert case.remembered() == Record(Memory(source, True, TARGET), was_mirrored=True)
 
 
+def test_nothing_is_remembered_of_a_dry_run(case: Case) -> None:
+    case.restart(rsync=replace(PLAIN_RSYNC, keys=(("dry_run", True),)))
+    case.full_sync()
+    case.full_sync()
+    assert case.remembered() == Record()
+    assert [asked for asked in case.mirror.asked if asked[0] == "full sync"] == [("full sync", True)] * 2
+
+
 def test_a_sample_that_is_excluded_is_none(case: Case) -> None:
     case.restart(exclude=("file",))
     case.full_sync()
@@ -309,6 +318,8 @@ def test_only_the_directory_that_is_watched_is_opened(case: Case, what: str) -> 
     else:
         case.source.rename(case.folder / "old")
         case.source.touch()
+    # loops of other tests may still hold theirs
+    gc.collect()
     before = os.listdir("/proc/self/fd")
     with pytest.raises(SourceLostError):
         next(case.errands.full_sync(case._begin))

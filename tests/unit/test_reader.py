@@ -165,6 +165,19 @@ def test_a_value_is_read_by_its_own_type(line: str, attribute: str, value: objec
         ("{archive: no, ipv4: yes, omit_dir_times: yes, omit_link_times: yes}", ("-l", "-t", "-4", "-O",
          "-J")),
         ("{archive: no, one_file_system: yes}", ("-l", "-t", "-x")),
+        ("{archive: no, update: yes, existing: yes, ignore_times: yes}", ("-l", "-t", "-I", "-u",
+         "--existing")),
+        ("{archive: no, append: yes}", ("-l", "-t", "--append")),
+        ("{archive: no, append_verify: yes}", ("-l", "-t", "--append-verify")),
+        ("{archive: no, copy_links: yes, copy_unsafe_links: yes, copy_dirlinks: yes, keep_dirlinks: yes}",
+         ("-l", "-t", "-L", "--copy-unsafe-links", "-k", "-K")),
+        ("{archive: no, backup: yes, suffix: .old}", ("-l", "-t", "-b", "--suffix=.old")),
+        ("{archive: no, backup_dir: .//old/x/}", ("-l", "-t", "--backup-dir=old/x")),
+        ("{archive: no, temp_dir: /var//tmp, partial_dir: .part}", ("-l", "-t", "--temp-dir=/var/tmp",
+         "--partial-dir=.part")),
+        ("{archive: no, dry_run: yes}", ("-l", "-t", "-n")),
+        ("{archive: no, quiet: yes, verbose: yes, protect_args: no, delete_excluded: yes, rsh: rsh}",
+         ("-l", "-t")),
         ("{archive: no, sparse: yes, whole_file: yes}", ("-l", "-t", "-S", "-W")),
         ("{archive: no, whole_file: no, inplace: yes, numeric_ids: yes, ipv6: yes}",
          ("-l", "-t", "-6", "--no-whole-file", "--inplace", "--numeric-ids")),
@@ -176,7 +189,9 @@ def test_a_value_is_read_by_its_own_type(line: str, attribute: str, value: objec
 )  # fmt: skip
 def test_the_rsync_keys_render_to_options(section: str, flags: tuple[str, ...]) -> None:
     section = section if section.startswith("{") else "{" + section + "}"
-    assert read_one(f"{TWO}rsync: {section}\n").rsync.flags == flags
+    # some are risky, which is for test_rsyncrules.py
+    (sync,) = read_text(f"{TWO}rsync: {section}\n", "home.yaml")[0].syncs
+    assert sync.rsync.flags == flags
 
 
 def test_extra_and_binary_of_rsync_are_taken_over() -> None:

@@ -60,7 +60,10 @@ def test_no_option_of_rsync_is_there_twice() -> None:
 
 
 # these say how rsync is run
-NOT_RENDERED = {"binary", "archive", "extra", "password_file"}
+NOT_RENDERED = {
+    "archive", "binary", "delete_excluded", "extra", "password_file", "protect_args", "quiet", "rsh",
+    "verbose",
+}  # fmt: skip
 
 
 def test_only_rsync_settings_render_to_options() -> None:

@@ -244,3 +244,21 @@ def test_a_sample_that_changed_proves_nothing(folder: Path, source: Source, chan
 def test_a_sample_is_told_by_its_signature(folder: Path, source: Source) -> None:
     write(folder / "a")
     assert not source.is_unchanged(Sample(b"a", (0, 0, 0, 0)))
+
+
+def test_links_and_where_they_lead(folder: Path, source: Source) -> None:
+    (folder / "file").touch()
+    (folder / "good").symlink_to("file")
+    (folder / "dangling").symlink_to("nowhere")
+    (folder / "loop").symlink_to("loop")
+    answers = {
+        name: (source.is_link(name), source.leads_somewhere(name))
+        for name in (b"file", b"good", b"dangling", b"loop", b"missing")
+    }
+    assert answers == {
+        b"file": (False, False),
+        b"good": (True, True),
+        b"dangling": (True, False),
+        b"loop": (True, False),
+        b"missing": (False, False),
+    }
