@@ -18,11 +18,13 @@ from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.printable import printable, visible
 from lsyncd_sd.service.channel import Channel
+from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.delivery import Callbacks, Delivery
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.lookout import Listener, Lookout
 from lsyncd_sd.service.notify import Notifier
+from lsyncd_sd.service.recovery import Patient, Recovery
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State, SyncStatus
@@ -95,19 +97,42 @@ class Worker:
             assignment.ping_interval,
             Listener(self._watched, self._changed, self._lost, self._report_soon),
         )
+        checkpoints = Checkpoints(assignment.state_directory, sync)
         self._delivery = Delivery(
             self._loop,
             sync,
             filters,
             Store(assignment.state_directory, sync),
+            checkpoints,
             assignment.locks,
             self._journal,
             self._standing,
-            Callbacks(self._lookout.catch_up, self._report_soon, self._lookout.source_is_gone),
+            Callbacks(
+                self._lookout.catch_up,
+                self._lookout.directory_table,
+                self._report_soon,
+                self._lookout.source_is_gone,
+                self._went_blind,
+            ),
             assignment.accepted,
         )
         self._waiters = Waiters(self._loop, assignment.channel, self._delivery)
-        self._full_sync_reason = assignment.full_sync_reason
+        self._recovery = Recovery(
+            self._loop,
+            sync,
+            filters,
+            checkpoints,
+            self._journal,
+            Patient(
+                begins=self._delivery.rescan_begins,
+                take=self._found,
+                ends=self._delivery.rescan_ends,
+                compare=self._delivery.request_full_sync,
+                pending=lambda: self._delivery.pending,
+            ),
+        )
+        # Why nobody watched until now.
+        self._gap_reason = assignment.full_sync_reason
         self._is_report_due = False
         self._is_stopping = False
 
@@ -149,14 +174,25 @@ class Worker:
     # ------------------------------------------------------------------ what the lookout tells
 
     def _watched(self, identity: Identity) -> None:
-        self._delivery.source_ready(identity, self._full_sync_reason)
+        self._delivery.source_ready(identity)
+        if self._delivery.wants_full_sync or not self._delivery.trusts_source:
+            self._delivery.request_full_sync(self._gap_reason)
+        else:
+            self._recovery.begin(self._gap_reason)
 
     def _changed(self, changes: Sequence[Change | Move], is_settled: bool) -> None:
         self._delivery.add(changes, is_settled=is_settled)
 
     def _lost(self, reason: str) -> None:
-        self._full_sync_reason = reason
+        self._gap_reason = reason
+        self._recovery.stop()
         self._delivery.source_lost()
+
+    def _found(self, changes: list[Change]) -> None:
+        self._delivery.add(changes, is_settled=self._lookout.is_settled)
+
+    def _went_blind(self) -> None:
+        self._recovery.begin("more changes waited than can be remembered")
 
     # ------------------------------------------------------------------ status
 
