@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 # A reload reads files and answers; a parent that needs longer is frozen, and its watchdog's matter.
 CALL_SECONDS = 30.0
 
+# A week: the timeouts of sockets end at three of them.
+LONGEST_PATIENCE = 7 * 24 * 3600
+
 # What a shell says of a program that SIGINT has ended.
 INTERRUPTED = 130
 
@@ -100,6 +103,10 @@ def _parser() -> argparse.ArgumentParser:
     one = add("sync", _sync, "mirror what is pending now, without waiting for the delay or the next try")
     one.add_argument("name", metavar="NAME")
     one.add_argument("--full", action="store_true", help="compare the whole tree with the target first")
+    one.add_argument("--wait", action="store_true", help="until everything changed so far is on the target")
+    one.add_argument(
+        "--timeout", type=_patience, metavar="SECONDS", help="with --wait: after so long it is a failure"
+    )
     one = add("accept", _accept, "let a held sync go on with what it was held for")
     one.add_argument("name", metavar="NAME")
     return parser
@@ -195,9 +202,51 @@ def _restart(parsed: argparse.Namespace) -> ExitStatus:
     return ExitStatus.OK
 
 
+def _patience(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    # Written so that NaN is refused too.
+    if not 0 < seconds <= LONGEST_PATIENCE:
+        raise argparse.ArgumentTypeError(f"not a number of seconds above 0, up to {LONGEST_PATIENCE}")
+    return seconds
+
+
 def _sync(parsed: argparse.Namespace) -> ExitStatus:
+    if parsed.wait:
+        return _wait(parsed)
+    if parsed.timeout is not None:
+        raise LsyncdError("--timeout says how long to --wait", exit_status=ExitStatus.USAGE)
     _call(_socket_of(parsed.name), "Sync", {"name": parsed.name, "full": parsed.full})
     print(f"{parsed.name} is told to mirror {'everything' if parsed.full else 'what is pending'} now")
+    return ExitStatus.OK
+
+
+def _wait(parsed: argparse.Namespace) -> ExitStatus:
+    """Wait until a sync has done it, and tell on stderr what keeps it."""
+    from lsyncd_sd.service.control_client import follow
+    from lsyncd_sd.service.status import SyncStatus
+
+    parameters = {"name": parsed.name, "full": parsed.full, "wait": True}
+    patience = float("inf") if parsed.timeout is None else parsed.timeout
+    socket = _socket_of(parsed.name)
+    told = ""
+    try:
+        for reply in follow(socket, "Sync", parameters, CALL_SECONDS, patience):
+            status = SyncStatus.from_json(reply.get("sync"))
+            line = status.reason_line()
+            if line != told and (told or not status.state.is_good):
+                told = line
+                print(f"{parsed.name}: {line}", file=sys.stderr, flush=True)
+    except TimeoutError:
+        raise LsyncdError(
+            f"not everything is on the target of {parsed.name} after {parsed.timeout:g} s",
+            f"`lsyncd-sd status {parsed.name}` may say why",
+        ) from None
+    except ValueError as error:
+        raise _not_understood(socket, error) from None
+    print(f"{parsed.name}: everything that was changed before is on the target")
     return ExitStatus.OK
 
 
@@ -236,10 +285,14 @@ def _syncs_of(socket: str) -> list[SyncStatus]:
     try:
         return from_document(answer)
     except ValueError as error:
-        raise LsyncdError(
-            f"this command does not understand what listens on {socket}: {error}",
-            "it is of another version: restart the service",
-        ) from None
+        raise _not_understood(socket, error) from None
+
+
+def _not_understood(socket: str, error: ValueError) -> LsyncdError:
+    return LsyncdError(
+        f"this command does not understand what listens on {socket}: {error}",
+        "it is of another version: restart the service",
+    )
 
 
 def _socket_of(name: str) -> str:
@@ -256,6 +309,6 @@ def _no_such_sync(name: str) -> LsyncdError:
 
 
 def _call(socket: str, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    from lsyncd_sd.service.control import call
+    from lsyncd_sd.service.control_client import call
 
     return call(socket, method, parameters, CALL_SECONDS)

@@ -265,7 +265,8 @@ class Collator:
             attempts = max(attempts, self._troubled_attempts)
         self._troubled_attempts = attempts
         self._retry_at = now + retry_after
-        self._stamps.leave(Stage.FULL_SYNC)
+        # What a full sync could not do may have been waiting for ever.
+        self._stamps.move(Stage.FULL_SYNC, Stage.TROUBLED)
         self._stamps.copy(Stage.IN_FLIGHT, Stage.TROUBLED)
         marks = MarkTree()
         self._bring_back(marks, failed)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from lsyncd_sd.service.control_interface import ControlError, Handler
+from lsyncd_sd.service.control_interface import ControlError, Deferred, Handler
 from lsyncd_sd.service.status import State, SyncStatus, document
 
 
@@ -22,8 +22,11 @@ class Steered(Protocol):
     def restart(self, name: str, accepted: str) -> None:
         """Start the process of a sync anew; `accepted` names the hold it may go on with."""
 
-    def sync(self, name: str, *, full: bool) -> None:
-        """Make what is pending due at once, or have a full sync. Raises ControlError."""
+    def sync(self, name: str, *, full: bool, reply: Deferred | None) -> None:
+        """Make what is pending due at once, or have a full sync. Raises ControlError.
+
+        `reply` gets the answer when everything that was changed before is on the target.
+        """
 
 
 def methods(parent: Steered) -> Mapping[str, Handler]:
@@ -54,9 +57,11 @@ class _Answers:
         self._parent.restart(self._named(parameters["name"]).name, accepted="")
         return {}
 
-    def sync(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        self._parent.sync(self._named(parameters["name"]).name, full=parameters.get("full", False))
-        return {}
+    def sync(self, parameters: dict[str, Any]) -> dict[str, Any] | Deferred:
+        status = self._named(parameters["name"])
+        reply = Deferred() if parameters.get("wait", False) else None
+        self._parent.sync(status.name, full=parameters.get("full", False), reply=reply)
+        return {"sync": status.to_json()} if reply is None else reply
 
     def accept(self, parameters: dict[str, Any]) -> dict[str, Any]:
         status = self._named(parameters["name"])

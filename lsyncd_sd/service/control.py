@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The control socket: a server that no client can stop or slow, and the call that the command line makes."""
+"""The control socket: a server that no client can stop or slow."""
 
 from __future__ import annotations
 
@@ -9,47 +9,32 @@ import fcntl
 import os
 import socket
 import stat
-import time
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
 
-from lsyncd_sd.errors import ExitStatus, LsyncdError
-from lsyncd_sd.service.control_interface import (
-    INTERFACE,
-    ControlError,
-    Dispatcher,
-    Handler,
-    ProtocolError,
-    decode,
-    encode,
-)
-
-if TYPE_CHECKING:
-    # The client does without the loop.
-    from lsyncd_sd.loop import Loop, Timer
-
-__all__ = ["ControlError", "ControlServer", "Handler", "call"]
+from lsyncd_sd.errors import LsyncdError
+from lsyncd_sd.loop import Loop, Timer
+from lsyncd_sd.service.address import address_of, directory_of
+from lsyncd_sd.service.control_interface import Deferred, Dispatcher, Handler, ProtocolError
 
 # More clients than any admin and monitor have; beyond it the one that was silent longest has to go.
 MAX_CONNECTIONS = 64
+# More scripts than wait for a sync at one time; beyond it the one that has waited longest has to go.
+MAX_WAITING = 128
 # A request is a method and a name; a longer one is a mistake or an attack.
 MAX_REQUEST = 64 * 1024
 # A client of ours is done within milliseconds; this is for one that was stopped or forgot to hang up.
 IDLE_TIMEOUT = 60.0
 # How long to let the queue of new clients wait when this process has no descriptor left for them.
 ACCEPT_PAUSE = 1.0
-# What one answer may have at most: the status of some hundred thousand syncs.
-MAX_REPLY = 64 * 1024 * 1024
 READ_SIZE = 64 * 1024
-# sun_path of unix(7), without its NUL.
-ADDRESS_LIMIT = 107
 
 
 class ControlServer:
     """Listens on a Unix socket and answers Varlink requests from the loop, each in one short step.
 
     In a pass of the loop a client gets an answer or two, and none before it took the last one: neither
-    many requests nor slow reading cost more than that client's own time.
+    many requests nor slow reading cost more than that client's own time. One that waits for a deferred
+    answer costs a descriptor, and does not count as silent.
     """
 
     def __init__(self, loop: Loop, path: str, methods: Mapping[str, Handler], mode: int = 0o660) -> None:
@@ -63,6 +48,8 @@ class ControlServer:
         self._dispatcher = Dispatcher(methods)
         # In the order of their last sign of life, the oldest first.
         self._connections: dict[_Connection, None] = {}
+        # Those whose answer is deferred, in the order of their requests.
+        self._waiting: dict[_Connection, None] = {}
         self._accept_again: Timer | None = None
         self._idle_check: Timer | None = None
         self._listener = _listen(path, mode)
@@ -81,11 +68,7 @@ class ControlServer:
             self._accept_again = self._loop.call_later(ACCEPT_PAUSE, self._resume_accepting)
             return
         client.setblocking(False)
-        if len(self._connections) >= MAX_CONNECTIONS:
-            next(iter(self._connections)).close()
         self.saw_life(_Connection(self, self._loop, client))
-        if self._idle_check is None:
-            self._idle_check = self._loop.call_later(IDLE_TIMEOUT, self._close_idle)
 
     def _resume_accepting(self) -> None:
         self._loop.watch_reads(self._listener.fileno(), self._accept)
@@ -100,19 +83,31 @@ class ControlServer:
                 return
             connection.close()
 
-    def answer(self, raw: bytes) -> bytes:
-        """Return the encoded reply to one request; for the connections."""
+    def answer(self, raw: bytes) -> bytes | Deferred:
+        """Return the encoded reply to one request, or the promise of one; for the connections."""
         return self._dispatcher.answer(raw)
 
     def saw_life(self, connection: _Connection) -> None:
         """Put `connection`, new or not, at the end of those that may be closed for being idle."""
         connection.last_life = self._loop.now()
-        self._connections.pop(connection, None)
+        self.forget(connection)
         self._connections[connection] = None
+        if len(self._connections) > MAX_CONNECTIONS:
+            next(iter(self._connections)).close()
+        if self._idle_check is None:
+            self._idle_check = self._loop.call_later(IDLE_TIMEOUT, self._close_idle)
+
+    def waits(self, connection: _Connection) -> None:
+        """Take note that it is not `connection` that keeps silent, until `saw_life`."""
+        self.forget(connection)
+        self._waiting[connection] = None
+        if len(self._waiting) > MAX_WAITING:
+            next(iter(self._waiting)).close()
 
     def forget(self, connection: _Connection) -> None:
         """Take note that `connection` has closed."""
         self._connections.pop(connection, None)
+        self._waiting.pop(connection, None)
 
     def close(self) -> None:
         """Stop listening, hang up on everybody, and remove the socket file if it is still this one.
@@ -125,7 +120,7 @@ class ControlServer:
             if timer is not None:
                 timer.cancel()
         self._loop.forget(self._listener.fileno())
-        for connection in list(self._connections):
+        for connection in [*self._connections, *self._waiting]:
             connection.close()
         # While the listener is open its inode is in use, so the same number means the same socket.
         with contextlib.suppress(OSError):
@@ -139,7 +134,7 @@ class ControlServer:
         Otherwise a child that outlives its parent would make the next daemon believe that one still listens.
         """
         self._listener.close()
-        for connection in self._connections:
+        for connection in [*self._connections, *self._waiting]:
             connection.close_in_child()
 
 
@@ -153,6 +148,7 @@ class _Connection:
         self._input = bytearray()
         self._searched = 0  # up to here there is no NUL in the input
         self._output = memoryview(b"")
+        self._deferred: Deferred | None = None
         self.last_life = loop.now()
         self._next_step: Timer | None = None
         loop.watch_reads(client.fileno(), self._read)
@@ -186,11 +182,44 @@ class _Connection:
         self._searched = 0
         self._server.saw_life(self)
         try:
-            self._output = memoryview(self._server.answer(raw))
+            answer = self._server.answer(raw)
         except ProtocolError:
             self.close()
             return
-        self._write()
+        if isinstance(answer, Deferred):
+            self._deferred = answer
+            self._server.waits(self)
+            answer.listen(self._take_news)
+            self._take_news()
+        else:
+            self._output = memoryview(answer)
+            self._write()
+
+    def _take_news(self) -> None:
+        """Send what there is of a deferred answer; until there is more, wait for it or for the hang-up."""
+        if self._output or self._deferred is None:
+            return
+        self._output = memoryview(self._deferred.take())
+        if self._output:
+            self._write()
+        elif self._deferred.is_over:
+            self._deferred = None
+            self._server.saw_life(self)
+            self._go_on()
+        else:
+            self._loop.watch_reads(self._socket.fileno(), self._read_ahead)
+
+    def _read_ahead(self) -> None:
+        """Keep what a waiting client sends for later; to have seen its end is to have been left by it."""
+        try:
+            data = self._socket.recv(READ_SIZE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        self._input += data
+        if not data or len(self._input) > MAX_REQUEST:
+            self.close()
 
     def _write(self) -> None:
         if self._output:
@@ -201,15 +230,20 @@ class _Connection:
             except OSError:
                 self.close()
                 return
-            if sent:
+            self._output = self._output[sent:]
+            if sent and self._deferred is None:
                 self._server.saw_life(self)
-                self._output = self._output[sent:]
         if self._output:
             self._loop.watch_writes(self._socket.fileno(), self._write)
+        elif self._deferred is not None:
+            self._take_news()
         else:
-            # What came along with this request waits for the next pass; until it is done nothing is read.
-            self._loop.forget(self._socket.fileno())
-            self._next_step = self._loop.call_later(0, self._take_request)
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """See to the next request, if it came along with this one, in the next pass; read nothing before."""
+        self._loop.forget(self._socket.fileno())
+        self._next_step = self._loop.call_later(0, self._take_request)
 
     def close(self) -> None:
         """Hang up; may be called twice."""
@@ -220,6 +254,8 @@ class _Connection:
         self._loop.forget(self._socket.fileno())
         self._socket.close()
         self._server.forget(self)
+        if self._deferred is not None:
+            self._deferred.abandon()
 
     def close_in_child(self) -> None:
         """Close the inherited descriptor."""
@@ -235,8 +271,8 @@ def _listen(path: str, mode: int) -> socket.socket:
     """Return a listening, non-blocking socket at `path`, made while nobody else makes one there."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        with _directory_of(path) as directory:
-            address = _address(path, directory)
+        with directory_of(path) as directory:
+            address = address_of(path, directory)
             _lock(directory, path)
             _remove_dead_socket(path, address)
             # The mode of the open socket becomes the mode of its file: nobody gets in before the chmod.
@@ -255,21 +291,6 @@ def _listen(path: str, mode: int) -> socket.socket:
         listener.close()
         raise
     return listener
-
-
-@contextlib.contextmanager
-def _directory_of(path: str) -> Iterator[int]:
-    directory = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield directory
-    finally:
-        os.close(directory)
-
-
-def _address(path: str, directory: int) -> str:
-    """Return an address for `path`, valid while `directory` is open if the path is too long for one."""
-    is_short = len(os.fsencode(path)) <= ADDRESS_LIMIT
-    return path if is_short else f"/proc/self/fd/{directory}/{os.path.basename(path)}"
 
 
 def _lock(directory: int, path: str) -> None:
@@ -304,83 +325,3 @@ def _already_running(path: str) -> LsyncdError:
         f"a service already running listens on {path}",
         "lsyncd-sd status asks it; stop it before starting another one in the same place",
     )
-
-
-def call(path: str, method: str, parameters: Mapping[str, Any], timeout: float) -> dict[str, Any]:
-    """Return the parameters of the reply to one request, waiting at most `timeout` seconds altogether.
-
-    `method` may be bare, like "Status". Raises ControlError if the service refuses, and LsyncdError, with
-    the exit status NOT_RUNNING if nobody listens on `path`.
-    """
-    full_name = method if "." in method else f"{INTERFACE}.{method}"
-    deadline = time.monotonic() + timeout
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-        try:
-            client.settimeout(timeout)
-            with _directory_of(path) as directory:
-                client.connect(_address(path, directory))
-            client.sendall(encode({"method": full_name, "parameters": dict(parameters)}))
-            raw = _receive(client, deadline)
-        except OSError as error:
-            raise _explained(error, path, timeout) from error
-    return _result(raw, path)
-
-
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
-
-
-def _receive(client: socket.socket, deadline: float) -> bytes:
-    """Return one message, without its NUL."""
-    received = bytearray()
-    while len(received) <= MAX_REPLY:
-        client.settimeout(_left(deadline))
-        data = client.recv(READ_SIZE)
-        if not data:
-            raise ConnectionResetError
-        end = data.find(b"\0")
-        if end >= 0:
-            return bytes(received + data[:end])
-        received += data
-    raise OSError(errno.EMSGSIZE, "the answer does not end")
-
-
-def _explained(error: OSError, path: str, timeout: float) -> LsyncdError:
-    match error:
-        case FileNotFoundError() | NotADirectoryError() | ConnectionRefusedError():
-            return LsyncdError(
-                f"lsyncd-sd is not running (nobody listens on {path})",
-                "systemctl status 'lsyncd@*' shows what systemd knows about it",
-                ExitStatus.NOT_RUNNING,
-            )
-        case PermissionError():
-            return LsyncdError(f"you may not talk to lsyncd-sd on {path}", "try again as root")
-        case BlockingIOError():
-            return LsyncdError(f"too many clients wait for lsyncd-sd on {path}", "try again later")
-        case TimeoutError():
-            return LsyncdError(
-                f"lsyncd-sd does not answer on {path} within {timeout:g} s",
-                "it is stopped or very busy; its watchdog ends it if that goes on",
-            )
-        case ConnectionResetError() | BrokenPipeError():
-            return LsyncdError(
-                f"lsyncd-sd hung up on {path} without an answer", "it may be stopping; try again"
-            )
-    return LsyncdError(f"cannot talk to lsyncd-sd on {path}: {error.strerror}")
-
-
-def _result(raw: bytes, path: str) -> dict[str, Any]:
-    try:
-        reply = decode(raw)
-        error = reply.get("error")
-        parameters = reply.get("parameters")
-        if not isinstance(error, str | None) or not isinstance(parameters, dict | None):
-            raise ProtocolError("not a reply")
-    except ProtocolError:
-        raise LsyncdError(f"what listens on {path} does not answer like lsyncd-sd") from None
-    if error is not None:
-        raise ControlError(error, parameters or {})
-    return parameters or {}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What the control socket says, without the socket: the Varlink interface, one request to its one reply."""
+"""What the control socket says, without the socket: the Varlink interface, requests and their replies."""
 
 from __future__ import annotations
 
@@ -62,7 +62,10 @@ method Reload() -> (changed: []string)
 method Restart(name: string) -> ()
 
 # Make what is pending due at once; with full, compare the whole tree first.
-method Sync(name: string, full: ?bool) -> ()
+# With wait the reply comes when everything that was changed before the call
+# is on the target, however long that takes; with more there is a reply for
+# each state and reason on the way.
+method Sync(name: string, full: ?bool, wait: ?bool) -> (sync: SyncStatus)
 
 # Agree to what a held sync is about to do.
 method Accept(name: string) -> ()
@@ -111,19 +114,17 @@ class Parameter(NamedTuple):
 
 
 _NAME = Parameter(str, is_required=True)
+_FLAG = Parameter(bool, is_required=False)
 
 PARAMETERS: dict[str, dict[str, Parameter]] = {
     f"{INTERFACE}.Status": {"name": Parameter(str, is_required=False)},
     f"{INTERFACE}.Reload": {},
     f"{INTERFACE}.Restart": {"name": _NAME},
-    f"{INTERFACE}.Sync": {"name": _NAME, "full": Parameter(bool, is_required=False)},
+    f"{INTERFACE}.Sync": {"name": _NAME, "full": _FLAG, "wait": _FLAG},
     f"{INTERFACE}.Accept": {"name": _NAME},
     f"{VARLINK_INTERFACE}.GetInfo": {},
     f"{VARLINK_INTERFACE}.GetInterfaceDescription": {"interface": Parameter(str, is_required=True)},
 }
-
-# Gets the checked parameters (every one that was given and is not null), returns those of the reply.
-Handler = Callable[[dict[str, Any]], dict[str, Any]]
 
 
 class ProtocolError(Exception):
@@ -202,6 +203,67 @@ def decode(raw: bytes) -> dict[str, Any]:
     return message
 
 
+class Deferred:
+    """The reply to one request that a handler cannot give yet; the handler returns it, and fills it later.
+
+    Nothing piles up for a client that does not read: of what was told only the last is kept.
+    """
+
+    def __init__(self) -> None:
+        self._told = b""
+        self._reply = b""
+        self.is_over = False
+        self.wants_more = False
+        self.on_abandoned: Callable[[], None] = _nothing
+        self._on_news: Callable[[], None] = _nothing
+
+    def tell(self, parameters: Mapping[str, Any]) -> None:
+        """Say how things stand, to a client that wants to know (`more`)."""
+        if not self.is_over:
+            self._told = encode({"parameters": parameters, "continues": True})
+            self._on_news()
+
+    def finish(self, parameters: Mapping[str, Any]) -> None:
+        """Reply, once; what was told and not sent is left out."""
+        self._end({"parameters": parameters})
+
+    def fail(self, error: ControlError) -> None:
+        """Reply with an error, once."""
+        self._end({"error": error.name, "parameters": error.parameters})
+
+    def _end(self, reply: Mapping[str, Any]) -> None:
+        if not self.is_over:
+            self.is_over = True
+            self._told, self._reply = b"", encode(reply)
+            self._on_news()
+
+    def take(self) -> bytes:
+        """Return what is to be sent next, encoded; empty if there is nothing now."""
+        taken = (self._told if self.wants_more else b"") or self._reply
+        self._told = self._reply = b""
+        return taken
+
+    def listen(self, on_news: Callable[[], None]) -> None:
+        """Have `on_news` called when there is something to `take`."""
+        self._on_news = on_news
+
+    def abandon(self) -> None:
+        """Nobody waits for the reply any more."""
+        self._on_news = _nothing
+        if not self.is_over:
+            self.is_over = True
+            self.on_abandoned()
+
+
+def _nothing() -> None:
+    pass
+
+
+# Gets the checked parameters (every one that was given and is not null), returns those of the reply, or the
+# promise of a reply.
+Handler = Callable[[dict[str, Any]], "dict[str, Any] | Deferred"]
+
+
 class Dispatcher:
     """Answers requests: checks each, calls the handler of its method, encodes what comes back."""
 
@@ -219,11 +281,11 @@ class Dispatcher:
                 raise ValueError(f"{name} is not a method of {INTERFACE}")
             self._handlers[f"{INTERFACE}.{name}"] = handler
 
-    def answer(self, raw: bytes) -> bytes:
+    def answer(self, raw: bytes) -> bytes | Deferred:
         """Return the encoded reply to the request in `raw`, or nothing if it asked for none (`oneway`).
 
-        A request for more than one reply (`more`) gets its one reply, which says that it is the last.
-        Raises ProtocolError if `raw` is not a request.
+        A request for several replies (`more`) gets them from a `Deferred` only; elsewhere its one reply says
+        that it is the last. Raises ProtocolError if `raw` is not a request.
         """
         request = decode(raw)
         method = request.get("method")
@@ -231,20 +293,27 @@ class Dispatcher:
         if not isinstance(method, str) or not isinstance(parameters, dict | None):
             raise ProtocolError("not a request")
         try:
-            reply = encode(self._reply(method, parameters or {}))
+            reply = self._reply(method, parameters or {})
         except Exception:
             # Whatever is wrong in one answer, mirroring goes on.
             sys.excepthook(*sys.exc_info())
             reply = encode({"error": f"{INTERFACE}.InternalError", "parameters": {}})
-        return b"" if request.get("oneway") is True else reply
+        is_oneway = request.get("oneway") is True
+        if isinstance(reply, Deferred):
+            reply.wants_more = request.get("more") is True
+            if not is_oneway:
+                return reply
+            reply.abandon()
+        return b"" if is_oneway else reply
 
-    def _reply(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    def _reply(self, method: str, parameters: dict[str, Any]) -> bytes | Deferred:
         try:
-            return {"parameters": self._call(method, parameters)}
+            result = self._call(method, parameters)
         except ControlError as error:
-            return {"error": error.name, "parameters": error.parameters}
+            return encode({"error": error.name, "parameters": error.parameters})
+        return result if isinstance(result, Deferred) else encode({"parameters": result})
 
-    def _call(self, method: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    def _call(self, method: str, parameters: dict[str, Any]) -> dict[str, Any] | Deferred:
         interface, _, _ = method.rpartition(".")
         if interface not in DESCRIPTIONS:
             raise ControlError(f"{VARLINK_INTERFACE}.InterfaceNotFound", {"interface": interface})

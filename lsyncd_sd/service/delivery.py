@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lsyncd_sd.config.model import Sync
@@ -23,7 +23,6 @@ from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity
-from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.errands import Errands, SourceGate
 from lsyncd_sd.service.interruptions import (
     INTERRUPTIONS,
@@ -33,7 +32,6 @@ from lsyncd_sd.service.interruptions import (
     UnsettledError,
 )
 from lsyncd_sd.service.journal import Event, Journal
-from lsyncd_sd.service.ledger import Ledger
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.standing import Standing
@@ -66,19 +64,29 @@ class Figures:
 
 
 @dataclass(frozen=True, slots=True)
+class Stamp:
+    """Everything that was not on the target at some moment.
+
+    `dirty` is the collator's; `full_syncs`: the number of the full sync that was wanted then, 0 if none was.
+    """
+
+    dirty: int
+    full_syncs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Callbacks:
     """What a delivery asks of its worker, and what it tells.
 
-    `catch_up`: read all that has happened until now; returns False if some directory is not watched yet.
-    `table`: the directories that are watched (see Ledger). `on_progress`: the figures changed.
-    `on_source_lost`: the source is not there. `on_blind`: there were more changes than can be remembered.
+    `catch_up`: read all that has happened until now; returns the time (ns of CLOCK_REALTIME) before which
+    everything was seen, None if some directory is not watched yet. `on_progress`: the figures changed.
+    `on_ended`: an errand came to its end. `on_source_lost`: the source is not there.
     """
 
-    catch_up: Callable[[], bool]
-    table: Callable[[], Iterable[tuple[int, int, bytes]]]
+    catch_up: Callable[[], int | None]
     on_progress: Callable[[], None]
+    on_ended: Callable[[], None]
     on_source_lost: Callable[[], None]
-    on_blind: Callable[[], None]
 
 
 _STATES = {
@@ -98,7 +106,6 @@ class Delivery:
         sync: Sync,
         filters: Filter,
         store: Store,
-        checkpoints: Checkpoints,
         locks: Locks,
         journal: Journal,
         standing: Standing,
@@ -111,21 +118,22 @@ class Delivery:
         self._standing = standing
         self._callbacks = callbacks
         self._collator = Collator(Limits(sync.delay, sync.max_changes, sync.open_file_delay))
-        # Nobody has watched until now.
-        self._collator.rescan_begins()
         self._gate = SourceGate(sync.source)
         mirror = RsyncMirror(loop, sync, filters, self._gate.open, self._progress)
         self._links = LinkedNames(loop, self._gate.open, filters)
-        self._ledger = Ledger(loop, sync.source, checkpoints, journal, self)
         self._errands = Errands(
-            sync, filters, self._gate, mirror, self._links, self._ledger, store, locks, journal, accepted
+            sync, filters, self._gate, mirror, self._links, store, locks, journal, accepted
         )
         self._back_off = BackOff(random.Random())  # noqa: S311  (jitter, not a secret)
         self._is_settled = False
-        self._is_rescanning = False
         # Why a full sync is wanted; and why the one under way was: a new wish may come while it runs.
         self._full_sync_reason = ""
         self._flight_reason = ""
+        # The number of the last one that was begun, and of the last one that came to its end.
+        self._full_syncs_begun = 0
+        self._full_syncs_done = 0
+        # The collator's stamp of when the whole tree had to be looked at once more.
+        self._once_more = 0
         self._retry_at = 0.0
         self._flight_paths: list[bytes] = []
         self._timer: Timer | None = None
@@ -148,39 +156,17 @@ class Delivery:
         """The number of failures in a row."""
         return self._back_off.failures
 
-    @property
-    def wants_full_sync(self) -> bool:
-        """Whether nothing less than a full sync can make the target right."""
-        return bool(self._full_sync_reason or self._flight_reason)
-
-    def source_ready(self, identity: Identity) -> None:
-        """The source is watched from now on; what was missed is told by a rescan, or by a full sync."""
+    def source_ready(self, identity: Identity, full_sync_reason: str) -> None:
+        """The source is watched: begin with a full sync."""
         self._gate.identity = identity
         self._links.forget()
         self._is_settled = True
-
-    @property
-    def trusts_source(self) -> bool:
-        """Whether the source looks as if it may be mirrored without asking anybody."""
-        return self._errands.trusts_source
-
-    def rescan_begins(self, reason: str) -> None:
-        """Changes will be added that happened while nobody watched."""
-        self._is_rescanning = True
-        self._collator.rescan_begins()
-        self._standing.enter(State.RESCANNING, reason)
-
-    def rescan_ends(self) -> None:
-        """All changes that nobody saw have been added."""
-        self._is_rescanning = False
-        self._collator.rescan_ends()
+        self._full_sync_reason = full_sync_reason or self._full_sync_reason
         self._poke()
 
     def source_lost(self) -> None:
         """Dispatch nothing until `source_ready`; what runs is cut short, for it may see an empty tree."""
         self._gate.identity = None
-        self._is_rescanning = False
-        self._collator.rescan_begins()
         self._is_settled = False
         self._cut_short()
         self._arm(None)
@@ -189,22 +175,13 @@ class Delivery:
         """Take in changes; nothing is dispatched before `is_settled`: some directory is not watched yet."""
         self._collator.add(changes, self._loop.now())
         self._is_settled = is_settled
-        if is_settled:
-            self._collator.caught_up()
-        if self._collator.needs_rescan and not self.wants_full_sync:
-            self._callbacks.on_blind()
         self._poke()
 
     def request_full_sync(self, reason: str) -> None:
         """Have a full sync, as soon as what runs has ended."""
-        self._want_full_sync(reason)
+        self._full_sync_reason = self._full_sync_reason or reason
         self._retry_at = 0.0
         self._poke()
-
-    def _want_full_sync(self, reason: str) -> None:
-        if not self._full_sync_reason:
-            self._full_sync_reason = reason
-            self._ledger.forget()
 
     def expedite(self) -> None:
         """Wait for nothing any more, neither the end of the delay nor the next try after a failure."""
@@ -212,10 +189,30 @@ class Delivery:
         self._retry_at = 0.0
         self._poke()
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether the source is watched and may be mirrored."""
+        return self._gate.identity is not None
+
+    def stamp(self) -> Stamp:
+        """Return what stands for everything that is not on the target now, as far as it is known."""
+        needed = self._full_syncs_begun + 1 if self._full_sync_reason else 0
+        return Stamp(self._collator.stamp(), needed)
+
+    def is_mirrored(self, stamp: Stamp) -> bool:
+        """Tell whether everything that the stamp stands for is on the target.
+
+        A full sync that was begun since takes over what was dirty: it counts until one has succeeded.
+        """
+        return (
+            self._full_syncs_done == self._full_syncs_begun
+            and self._full_syncs_done >= stamp.full_syncs
+            and self._collator.is_done(max(stamp.dirty, self._once_more))
+        )
+
     def stop(self, grace: float, on_stopped: Callable[[], None]) -> None:
         """Let what runs finish for at most `grace` seconds, then cut it short; then call `on_stopped`."""
         self._on_stopped = on_stopped
-        self._ledger.stop()
         self._arm(None)
         if self._task is None:
             on_stopped()
@@ -235,12 +232,11 @@ class Delivery:
         due = self._due_at()
         if due is None:
             self._arm(None)
-            self._standing.enter(State.RESCANNING if self._is_rescanning else State.IN_SYNC)
-            self._ledger.consider()
+            self._standing.enter(State.IN_SYNC)
         elif due > self._loop.now():
             self._arm(due)
             if self._is_untroubled():
-                self._standing.enter(State.RESCANNING if self._is_rescanning else State.PENDING)
+                self._standing.enter(State.PENDING)
             self._callbacks.on_progress()
         elif self._is_settled:
             self._begin()
@@ -271,6 +267,7 @@ class Delivery:
         self._arm(None)
         self._flight_reason, self._full_sync_reason = self._full_sync_reason, ""
         if self._flight_reason:
+            self._full_syncs_begun += 1
             steps = self._errands.full_sync(self._full_sync_begins)
         else:
             steps = self._errands.batch(self._batch_begins)
@@ -296,7 +293,7 @@ class Delivery:
 
     def _catch_up(self) -> None:
         """Take in what happened while the guards were asked: less of it is sent ahead, and then again."""
-        if not self._callbacks.catch_up():
+        if self._callbacks.catch_up() is None:
             raise UnsettledError
         self._collator.caught_up()
 
@@ -311,13 +308,11 @@ class Delivery:
             self._failed_as_a_whole(report)
         else:
             self._succeeded(report, was_full_sync)
-        self._flight_reason = ""
         self._after_task()
 
     def _want_again(self) -> None:
         """A full sync that did not come to its end is still wanted."""
-        if self._flight_reason:
-            self._want_full_sync(self._flight_reason)
+        self._full_sync_reason = self._full_sync_reason or self._flight_reason
 
     def _succeeded(self, report: Report, was_full_sync: bool) -> None:
         now = self._loop.now()
@@ -329,8 +324,14 @@ class Delivery:
             self._failed_in_part(report, now)
         else:
             self._collator.succeeded()
+        if b"" in report.again:
+            # What seemed to be right everywhere may not be: whoever waits for it has to wait for that, too.
+            self._once_more = self._collator.stamp()
+            self._collator.expedite(now)
         self._count(report, was_full_sync)
-        if not was_full_sync:
+        if was_full_sync:
+            self._full_syncs_done = self._full_syncs_begun
+        else:
             self._errands.note_emptiness()
 
     def _failed_in_part(self, report: Report, now: float) -> None:
@@ -351,7 +352,6 @@ class Delivery:
         self.figures.full_sync_percent = None
         self._collator.failed({}, self._loop.now())
         self._want_again()
-        self._flight_reason = ""
         if isinstance(error, HeldError):
             self._held(error.hold)
         elif isinstance(error, TroubleError):
@@ -372,7 +372,7 @@ class Delivery:
         self.hold = hold
         self._retry_at = self._loop.now() + HOLD_RECHECK_SECONDS
         # Whatever made the guard doubt: once it is gone, nothing short of a full sync is enough.
-        self._want_full_sync("the sync was held")
+        self._full_sync_reason = self._full_sync_reason or "the sync was held"
         self._standing.enter(State.HELD, f"{hold.reason}; {hold.hint}: lsyncd-sd accept {self._sync.name}")
 
     def _trouble(self, verdict: Verdict) -> None:
@@ -383,41 +383,18 @@ class Delivery:
         wait = self._back_off.next(PATIENCE[verdict.outcome])
         self._retry_at = self._loop.now() + wait
         if verdict.outcome is Outcome.TARGET_MISSING:
-            self._want_full_sync("the target was missing")
+            self._full_sync_reason = self._full_sync_reason or "the target was missing"
         state = _STATES.get(verdict.outcome, State.FAILING)
         self._standing.enter(state, verdict.message, verdict.exit_status)
         self._journal.debug(f"trying again in {wait:.0f} s")
 
     def _after_task(self) -> None:
+        self._callbacks.on_ended()
         if self._on_stopped is not None:
             self._on_stopped()
         else:
             self._poke()
         self._callbacks.on_progress()
-
-    # ------------------------------------------------------------------ what a checkpoint asks
-
-    def is_clear(self) -> bool:
-        """Read all that has happened; tell whether all of it is known, and no full sync is wanted."""
-        return (
-            self._gate.identity is not None
-            and self._callbacks.catch_up()
-            and not self._is_rescanning
-            and not self.wants_full_sync
-            and not self._collator.needs_rescan
-        )
-
-    def table(self) -> Iterable[tuple[int, int, bytes]]:
-        """Return the directories that are watched."""
-        return self._callbacks.table()
-
-    def dirty(self) -> Marks:
-        """Return all that is known to be wrong on the target and that no run is at work on."""
-        return self._collator.unsent()
-
-    def in_flight(self) -> Marks:
-        """Return what runs are at work on."""
-        return {**self._collator.in_flight, **self._collator.large_in_flight}
 
     # ------------------------------------------------------------------ figures
 

@@ -47,6 +47,11 @@ def runtime_directory(instance: str) -> Path:
     return _runtime_base() / "i" / instance if instance else _runtime_base() / "all"
 
 
+def cookie_directory(runtime: Path, sync: str) -> Path:
+    """Return the folder in which one sync makes the files that its queue is to report."""
+    return runtime / f"cookies.{sync}"
+
+
 def locks_directory(runtime: Path) -> Path:
     """Return the folder of the locks that hold between all instances of the system (or of the user)."""
     for folder in (runtime, *runtime.parents):

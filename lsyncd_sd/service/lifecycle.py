@@ -23,6 +23,7 @@ from lsyncd_sd.service.child import (
     Child,
     Phase,
 )
+from lsyncd_sd.service.environment import cookie_directory
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import LockBusyError, Locks
 from lsyncd_sd.service.processes import end_session
@@ -51,6 +52,7 @@ class Circumstances:
     locks: Locks
     owner: str
     limit: float
+    runtime: Path
     state_directory: Path
     give_back: Callable[[Child], None]
     started: Callable[[Child], None]
@@ -155,6 +157,7 @@ class Lifecycle:
             parent=os.getpid(),
             full_sync_reason=child.full_sync_reason,
             channel=theirs,
+            cookie_directory=cookie_directory(self._with.runtime, child.sync.name),
             accepted=child.accepted,
         )
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lsyncd_sd.loop import Loop, Timer
@@ -36,11 +37,13 @@ UNWATCHED_RESCAN_SECONDS = 600.0
 class Listener:
     """Who wants to know.
 
-    `on_watched`: everything is watched from now on; called after each walk. `on_changes`: what was seen,
-    and whether every directory heard of is watched. `on_lost`: nothing is seen until `on_watched`, because
-    of this reason. `on_progress`: the figures changed.
+    `on_begin`: the queue is read from now on, and the walk begins. `on_watched`: everything is watched from
+    now on; called after each walk. `on_changes`: what was seen, and whether every directory heard of is
+    watched. `on_lost`: nothing is seen until `on_begin`, because of this reason. `on_progress`: the figures
+    changed.
     """
 
+    on_begin: Callable[[], None]
     on_watched: Callable[[Identity], None]
     on_changes: Callable[[Sequence[Change | Move], bool], None]
     on_lost: Callable[[str], None]
@@ -87,7 +90,7 @@ class Lookout:
     def start(self) -> None:
         """Begin to watch; the source is waited for as long as it is not there."""
         self._start_watching()
-        self._loop.call_later(UNWATCHED_RESCAN_SECONDS, self._rescan_unwatched)
+        self._loop.call_later(UNWATCHED_RESCAN_SECONDS, self._rescan_now_and_then)
 
     def stop(self) -> None:
         """Look no more."""
@@ -109,27 +112,20 @@ class Lookout:
         if not is_the_same:
             self.source_is_gone()
 
-    @property
-    def is_settled(self) -> bool:
-        """Whether everything heard of so far is watched."""
-        return self._is_watching and self._watcher.settled
+    def catch_up(self) -> int | None:
+        """Read all that has happened until now.
 
-    def catch_up(self) -> bool:
-        """Read all that has happened until now, and tell it to the listener as ever.
-
-        Return False if the source is not watched, or something in it is not watched yet.
+        Returns the time (ns of CLOCK_REALTIME) before which everything was seen, None if there is something
+        that is not watched yet: then what follows is told to the listener as ever.
         """
         for _attempt in range(CATCH_UP_ROUNDS):
+            now = time.time_ns()
             self._read()
             if not self._is_watching:
-                return False
+                return None
             if self._watcher.settled:
-                return True
-        return False
-
-    def directory_table(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the directories that are watched, as a checkpoint takes them."""
-        return self._watcher.directory_table()
+                return now
+        return None
 
     # ------------------------------------------------------------------ watching
 
@@ -147,6 +143,7 @@ class Lookout:
         self._is_watching = True
         self._standing.enter(State.WATCHING)
         self._loop.watch_reads(self._queue, self._read)
+        self._listener.on_begin()
         self._walk()
 
     def _cannot_watch(self, error: OSError) -> None:
@@ -204,7 +201,7 @@ class Lookout:
 
     def _overflowed(self) -> None:
         self._journal.warning(
-            "the inotify queue has overflowed: the source will be looked through for what was missed",
+            "the inotify queue has overflowed: changes were lost, a full sync will find them",
             Event.OVERFLOW,
         )
         self._pause("the inotify queue has overflowed", OVERFLOW_PAUSE_SECONDS)
@@ -261,12 +258,20 @@ class Lookout:
             path=min(paths),
         )
 
+    def look_again(self) -> None:
+        """See to what no event tells of: another source at the same path, and what is not watched."""
+        self.check_source()
+        self._rescan_unwatched()
+
+    def _rescan_now_and_then(self) -> None:
+        self._rescan_unwatched()
+        self._loop.call_later(UNWATCHED_RESCAN_SECONDS, self._rescan_now_and_then)
+
     def _rescan_unwatched(self) -> None:
         paths = [b""] if self._watcher.unwatched_uncounted else list(self._watcher.unwatched)
         changes = [Change(path, Depth.SUBTREE, False) for path in paths]
         if changes and self._is_watching and not self._is_stopped:
             self._listener.on_changes(changes, self._watcher.settled)
-        self._loop.call_later(UNWATCHED_RESCAN_SECONDS, self._rescan_unwatched)
 
 
 def _watch_limit_hint(needed: int) -> str:

@@ -1,31 +1,37 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What clients asked of the children, kept until it is answered, whichever process of a sync does so.
 
-A process that dies takes nothing along: what it has not answered is asked again of the one that follows.
+A process that dies takes nothing along: what it has not answered is asked again of the one that follows. Of
+requests alike for which nobody waits one is kept, so that nothing grows without end.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from lsyncd_sd.loop import Loop, Timer
-from lsyncd_sd.service.channel import Channel
-from lsyncd_sd.service.child import Child
+from lsyncd_sd.service.child import Child, Phase
+from lsyncd_sd.service.control_interface import ControlError, Deferred
+from lsyncd_sd.service.status import State, SyncStatus
 
 # How soon a message is tried again that found the channel full. A guess: a child that does not read for so
 # long is very busy, or hangs, which is its watchdog's matter.
 AGAIN_SECONDS = 1.0
 
+Message = dict[str, Any]
+
 
 @dataclass(slots=True)
 class Request:
-    """One request to a sync, as it goes down; `is_sent` to the process that runs now."""
+    """One `sync`: `reply` is what its client waits for, None if nobody does; `told` what was said so far."""
 
-    message: dict[str, Any]
-    is_sent: bool = False
+    full: bool
+    reply: Deferred | None
+    told: tuple[State, str] | None = None
 
 
 class Requests:
@@ -33,21 +39,59 @@ class Requests:
 
     def __init__(self, loop: Loop) -> None:
         self._loop = loop
-        self._ids = itertools.count(1)
+        self._numbers = itertools.count(1)
         self._open: dict[str, dict[int, Request]] = {}
-        self._channels: dict[str, Channel] = {}
+        # What runs now, and what is to be sent to it.
+        self._running: dict[str, Child] = {}
+        self._outbox: dict[str, deque[Message]] = {}
         self._again: Timer | None = None
 
-    def sync(self, name: str, *, full: bool) -> None:
-        """Ask a sync to make what is pending due at once, or for a full sync."""
-        number = next(self._ids)
-        requests = self._open.setdefault(name, {})
-        # One that is the same says the same: however often somebody asks, no more than one of each is kept.
-        for known, request in list(requests.items()):
-            if request.message["full"] is full:
-                del requests[known]
-        requests[number] = Request({"do": "sync", "id": number, "full": full})
-        self._send(name)
+    # ------------------------------------------------------------------ the clients
+
+    def sync(self, name: str, *, full: bool, reply: Deferred | None) -> None:
+        """Ask a sync to make what is pending due at once, or for a full sync.
+
+        `reply` gets the answer when all that was changed before is on the target.
+        """
+        number = next(self._numbers)
+        self._open.setdefault(name, {})[number] = Request(full, reply)
+        if reply is None:
+            self._keep_one(name, number)
+        else:
+            reply.on_abandoned = partial(self._abandoned, name, number)
+        self._post(name, _as_message(number, full))
+
+    def _abandoned(self, name: str, number: int) -> None:
+        """The client hung up: what it asked for is done all the same, but it is not one of many then."""
+        self._open[name][number].reply = None
+        self._keep_one(name, number)
+
+    def _keep_one(self, name: str, number: int) -> None:
+        """Of requests alike, for which nobody waits, the last one does what all of them asked for."""
+        full = self._open[name][number].full
+        for other, request in list(self._open[name].items()):
+            if other != number and request.reply is None and request.full is full:
+                del self._open[name][other]
+                self._withdraw(name, other)
+
+    def look_at(self, child: Child) -> None:
+        """The status of a sync may have changed: tell those who wait for it."""
+        name, status = child.sync.name, child.status
+        if child.phase is Phase.FAILED:
+            self._refuse(name, ControlError("Unavailable", {"name": name, "reason": status.reason}))
+        for request in list(self._open.get(name, {}).values()):
+            if request.reply is not None and request.told != (status.state, status.reason):
+                request.told = status.state, status.reason
+                request.reply.tell(_shown(status))
+
+    def forget(self, name: str) -> None:
+        """There is no sync of this name any more."""
+        self._refuse(name, ControlError("NoSuchSync", {"name": name}))
+
+    def _refuse(self, name: str, error: ControlError) -> None:
+        for request in self._open.pop(name, {}).values():
+            if request.reply is not None:
+                request.reply.fail(error)
 
     # ------------------------------------------------------------------ the processes
 
@@ -55,50 +99,69 @@ class Requests:
         """A process of a sync runs: ask it everything that none before it has answered."""
         assert child.channel is not None
         name = child.sync.name
-        self._channels[name] = child.channel
-        self._loop.watch_reads(child.channel.fileno(), partial(self._hear, name))
-        for request in self._open.get(name, {}).values():
-            request.is_sent = False
+        self._running[name] = child
+        self._loop.watch_reads(child.channel.fileno(), partial(self._hear, child))
+        requests = self._open.get(name, {}).items()
+        self._outbox[name] = deque(_as_message(number, request.full) for number, request in requests)
         self._send(name)
 
     def ended(self, child: Child) -> None:
         """The process of a sync is dead: take in what it has said, and close its channel."""
         if child.channel is None:
             return
-        self._hear(child.sync.name)
+        self._hear(child)
         self._loop.forget(child.channel.fileno())
         child.channel.close()
         child.channel = None
-        del self._channels[child.sync.name]
+        del self._running[child.sync.name], self._outbox[child.sync.name]
 
-    def forget(self, name: str) -> None:
-        """There is no sync of this name any more."""
-        self._open.pop(name, None)
+    def _post(self, name: str, message: Message) -> None:
+        if name in self._running:
+            self._outbox[name].append(message)
+            self._send(name)
+
+    def _withdraw(self, name: str, number: int) -> None:
+        """Nobody wants an answer to this request any more."""
+        if name not in self._running:
+            return
+        unsent = [message for message in self._outbox[name] if message["id"] == number]
+        for message in unsent:
+            self._outbox[name].remove(message)
+        if not unsent:
+            self._post(name, {"do": "forget", "id": number})
 
     def _send(self, name: str) -> None:
-        channel = self._channels.get(name)
-        if channel is None:
-            return
-        for request in self._open.get(name, {}).values():
-            if not request.is_sent:
-                if not channel.send(request.message):
-                    self._send_again()
-                    return
-                request.is_sent = True
-
-    def _send_again(self) -> None:
-        if self._again is None:
-            self._again = self._loop.call_later(AGAIN_SECONDS, self._send_all)
+        outbox, channel = self._outbox[name], self._running[name].channel
+        assert channel is not None
+        while outbox:
+            if not channel.send(outbox[0]):
+                if self._again is None:
+                    self._again = self._loop.call_later(AGAIN_SECONDS, self._send_all)
+                return
+            outbox.popleft()
 
     def _send_all(self) -> None:
         self._again = None
-        for name in self._channels:
+        for name in self._running:
             self._send(name)
 
-    def _hear(self, name: str) -> None:
-        channel = self._channels[name]
-        for message in channel.messages():
-            self._open.get(name, {}).pop(message["id"], None)
-        if channel.is_ended:
+    def _hear(self, child: Child) -> None:
+        assert child.channel is not None
+        for message in child.channel.messages():
+            request = self._open.get(child.sync.name, {}).pop(message["id"], None)
+            if request is not None and request.reply is not None:
+                if "error" in message:
+                    request.reply.fail(ControlError(message["error"], message["parameters"]))
+                else:
+                    request.reply.finish(_shown(child.status))
+        if child.channel.is_ended:
             # The signal that tells of its death is on its way.
-            self._loop.forget(channel.fileno())
+            self._loop.forget(child.channel.fileno())
+
+
+def _as_message(number: int, full: bool) -> Message:
+    return {"do": "sync", "id": number, "full": full}
+
+
+def _shown(status: SyncStatus) -> Message:
+    return {"sync": status.to_json()}

@@ -103,6 +103,10 @@ class SyncStatus:
             return f"{self.state} {self.full_sync_percent} %"
         return str(self.state)
 
+    def reason_line(self) -> str:
+        """Return the state and its reason in one harmless line."""
+        return _one_line(f"{self.state}: {self.reason}" if self.reason else str(self.state))
+
 
 def _text(value: object) -> str:
     if not isinstance(value, str):

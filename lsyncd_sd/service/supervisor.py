@@ -25,7 +25,8 @@ from lsyncd_sd.service.child import (
     Phase,
     new_child,
 )
-from lsyncd_sd.service.control import ControlError, ControlServer
+from lsyncd_sd.service.control import ControlServer
+from lsyncd_sd.service.control_interface import ControlError, Deferred
 from lsyncd_sd.service.environment import CONTROL_SOCKET, locks_directory, make_directory
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.lifecycle import Circumstances, Lifecycle
@@ -128,6 +129,7 @@ class Supervisor:
             locks=self._locks,
             owner=self._owner,
             limit=self._limit,
+            runtime=self._runtime,
             state_directory=self._state_directory,
             give_back=self._give_back,
             started=self._requests.started,
@@ -216,6 +218,8 @@ class Supervisor:
                 self._lifecycle.deadline_reached(child, now)
         for name in [name for name, child in self._children.items() if child.phase is Phase.STOPPED]:
             self._forget_or_succeed(name)
+        for child in self._children.values():
+            self._requests.look_at(child)
         self._check_end()
         self._arm()
         self._show_status_soon()
@@ -239,7 +243,9 @@ class Supervisor:
             os.close(old.queue)
         if old.lock >= 0:
             self._locks.release(old.lock)
-        if old.successor is None or self._is_stopping:
+        if self._is_stopping:
+            return
+        if old.successor is None:
             self._requests.forget(name)
             return
         child = self._children[name] = new_child(old.successor, time.time())
@@ -311,6 +317,7 @@ class Supervisor:
                 child.take_status(SyncStatus.from_json(json.loads(message.values["X_LSYNCD_STATUS"])))
         if "READY" in message.values:
             child.is_ready = True
+        self._requests.look_at(child)
         if "EXTEND_TIMEOUT_USEC" in message.values and not self._is_ready:
             with contextlib.suppress(ValueError):
                 self._manager.extend_start(int(message.values["EXTEND_TIMEOUT_USEC"]))
@@ -346,15 +353,21 @@ class Supervisor:
         self._lifecycle.stop(child, successor, self._loop.now())
         self._act()
 
-    def sync(self, name: str, *, full: bool) -> None:
-        """Ask a sync to make what is pending due at once, or for a full sync. Raises ControlError."""
+    def sync(self, name: str, *, full: bool, reply: Deferred | None) -> None:
+        """Ask a sync to make what is pending due at once, or for a full sync. Raises ControlError.
+
+        `reply` gets the answer when everything that was changed before is on the target.
+        """
         child = self._living(name)
         if child.phase is Phase.FAILED:
             raise ControlError("Unavailable", {"name": name, "reason": child.status.reason})
-        self._requests.sync(name, full=full)
+        self._requests.sync(name, full=full, reply=reply)
+        self._requests.look_at(child)
 
     def _living(self, name: str) -> Child:
-        """Return the child of this name. Raises ControlError if it is not, or about to go for good."""
+        """Return the child of this name. Raises ControlError if there is none, or about to be none."""
+        if self._is_stopping:
+            raise ControlError("Unavailable", {"name": name, "reason": "the service is being stopped"})
         child = self._children.get(name)
         if child is None or (child.is_unwanted and child.successor is None):
             raise ControlError("NoSuchSync", {"name": name})

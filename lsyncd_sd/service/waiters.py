@@ -1,20 +1,67 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""In the child: does what clients ask of this sync by way of the parent, and answers."""
+"""In the child: does what clients ask of this sync by way of the parent, and answers when it is done.
+
+A `sync` is done when everything that was changed before it is on the target. What was changed is known when
+the queue was read up to a cookie sent after the request, and no directory is in doubt; from then on it is
+for the delivery to say when all that was dirty then has been mirrored.
+"""
 
 from __future__ import annotations
 
-from lsyncd_sd.loop import Loop
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from lsyncd_sd.loop import Loop, Timer
 from lsyncd_sd.service.channel import Channel
-from lsyncd_sd.service.delivery import Delivery
+from lsyncd_sd.service.cookies import Cookies
+from lsyncd_sd.service.delivery import Delivery, Stamp
+
+# How soon an answer is tried again that found the channel full. A guess: a parent that does not read for so
+# long is very busy.
+AGAIN_SECONDS = 1.0
+
+
+@dataclass(slots=True)
+class Waiter:
+    """One request. `cookie` was sent after it, None if nothing can be; `has_read`: and was heard of.
+
+    `stamp` stands for all that was dirty when everything before the request was known.
+    """
+
+    number: int
+    full: bool
+    cookie: bytes | None = None
+    has_read: bool = False
+    stamp: Stamp | None = None
 
 
 class Waiters:
-    """What was asked of one sync."""
+    """What was asked of one sync and is not answered.
 
-    def __init__(self, loop: Loop, channel: Channel, delivery: Delivery) -> None:
+    `look_again` sees to what no event tells of, before a cookie is sent.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        name: str,
+        channel: Channel,
+        cookies: Cookies,
+        delivery: Delivery,
+        look_again: Callable[[], None],
+    ) -> None:
         self._loop = loop
+        self._name = name
         self._channel = channel
+        self._cookies = cookies
         self._delivery = delivery
+        self._look_again = look_again
+        self._is_watching = False
+        self._waiting: dict[int, Waiter] = {}
+        self._answers: deque[dict[str, Any]] = deque()
+        self._again: Timer | None = None
         loop.watch_reads(channel.fileno(), self._hear)
 
     def close(self) -> None:
@@ -23,10 +70,78 @@ class Waiters:
 
     def _hear(self) -> None:
         for message in self._channel.messages():
-            if message["full"]:
-                self._delivery.request_full_sync("asked for")
-            self._delivery.expedite()
-            self._channel.send({"id": message["id"]})
+            number = message["id"]
+            if message["do"] == "forget":
+                self._waiting.pop(number, None)
+            else:
+                self._waiting[number] = waiter = Waiter(number, message["full"])
+                self._look_again()
+                self._send_cookie(waiter)
         if self._channel.is_ended:
             # The parent is dead, and so are we in a moment.
             self.close()
+
+    # ------------------------------------------------------------------ what was changed before
+
+    def watching_begins(self) -> None:
+        """The queue reports what happens from now on; whatever it held before was thrown away."""
+        self._is_watching = True
+        for waiter in list(self._waiting.values()):
+            if waiter.stamp is None:
+                self._send_cookie(waiter)
+
+    def watching_ends(self) -> None:
+        """The queue is not read until `watching_begins`."""
+        self._is_watching = False
+
+    def _send_cookie(self, waiter: Waiter) -> None:
+        waiter.cookie, waiter.has_read = None, False
+        if not self._is_watching:
+            return
+        try:
+            waiter.cookie = self._cookies.send()
+        except OSError as error:
+            reason = f"cannot make {error.filename or 'a file'} to ask the queue with: {error.strerror}"
+            self._answer(waiter, error="Unavailable", parameters={"name": self._name, "reason": reason})
+
+    def changed(self, *, is_settled: bool) -> None:
+        """The delivery got what was read of the queue; `is_settled`: no directory is in doubt."""
+        received = self._cookies.received()
+        known = []
+        for waiter in self._waiting.values():
+            waiter.has_read = waiter.has_read or waiter.cookie in received
+            if waiter.has_read and waiter.stamp is None:
+                known.append(waiter)
+        if known and is_settled and self._delivery.is_ready:
+            self._stamp(known)
+        self.check()
+
+    def _stamp(self, waiters: list[Waiter]) -> None:
+        if any(waiter.full for waiter in waiters):
+            self._delivery.request_full_sync("asked for")
+        self._delivery.expedite()
+        stamp = self._delivery.stamp()
+        for waiter in waiters:
+            waiter.stamp = stamp
+
+    # ------------------------------------------------------------------ what was mirrored
+
+    def check(self) -> None:
+        """Answer everybody for whom all is on the target."""
+        for waiter in list(self._waiting.values()):
+            if waiter.stamp is not None and self._delivery.is_mirrored(waiter.stamp):
+                self._answer(waiter)
+
+    def _answer(self, waiter: Waiter, **error: Any) -> None:
+        del self._waiting[waiter.number]
+        self._answers.append({"id": waiter.number, **error})
+        self._send()
+
+    def _send(self) -> None:
+        self._again = None
+        while self._answers:
+            if not self._channel.send(self._answers[0]):
+                if self._again is None:
+                    self._again = self._loop.call_later(AGAIN_SECONDS, self._send)
+                return
+            self._answers.popleft()

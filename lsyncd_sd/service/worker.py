@@ -18,13 +18,12 @@ from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.printable import printable, visible
 from lsyncd_sd.service.channel import Channel
-from lsyncd_sd.service.checkpoint import Checkpoints
+from lsyncd_sd.service.cookies import Cookies
 from lsyncd_sd.service.delivery import Callbacks, Delivery
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.lookout import Listener, Lookout
 from lsyncd_sd.service.notify import Notifier
-from lsyncd_sd.service.recovery import Patient, Recovery
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State, SyncStatus
@@ -43,8 +42,8 @@ STATUS_INTERVAL_SECONDS = 1.0
 class Assignment:
     """What the parent gives to a child: the sync, its inotify queue, a channel, what is known from before.
 
-    `ping_interval` in seconds; `accepted` is the token of the hold that the operator has released,
-    `parent` the process that must be alive for as long as we are.
+    `ping_interval` in seconds; `cookie_directory` is this sync's own; `accepted` is the token of the hold
+    that the operator has released, `parent` the process that must be alive for as long as we are.
     """
 
     sync: Sync
@@ -55,6 +54,7 @@ class Assignment:
     parent: int
     full_sync_reason: str
     channel: Channel
+    cookie_directory: Path
     accepted: str = ""
 
 
@@ -86,53 +86,43 @@ class Worker:
         self._standing = Standing(self._journal, self._report_state)
         filters = sync.make_filter()
         scope = Scope(filters.excludes, filters.depends_on_place, modify=sync.watch_modify)
+        watcher = Watcher(assignment.queue, os.fsencode(sync.source), scope)
         self._lookout = Lookout(
             self._loop,
             sync.source,
             assignment.queue,
-            Watcher(assignment.queue, os.fsencode(sync.source), scope),
+            watcher,
             self._journal,
             self._standing,
             self._notifier,
             assignment.ping_interval,
-            Listener(self._watched, self._changed, self._lost, self._report_soon),
+            Listener(self._begun, self._watched, self._changed, self._lost, self._report_soon),
         )
-        checkpoints = Checkpoints(assignment.state_directory, sync)
         self._delivery = Delivery(
             self._loop,
             sync,
             filters,
             Store(assignment.state_directory, sync),
-            checkpoints,
             assignment.locks,
             self._journal,
             self._standing,
             Callbacks(
                 self._lookout.catch_up,
-                self._lookout.directory_table,
                 self._report_soon,
+                self._errand_ended,
                 self._lookout.source_is_gone,
-                self._went_blind,
             ),
             assignment.accepted,
         )
-        self._waiters = Waiters(self._loop, assignment.channel, self._delivery)
-        self._recovery = Recovery(
+        self._waiters = Waiters(
             self._loop,
-            sync,
-            filters,
-            checkpoints,
-            self._journal,
-            Patient(
-                begins=self._delivery.rescan_begins,
-                take=self._found,
-                ends=self._delivery.rescan_ends,
-                compare=self._delivery.request_full_sync,
-                pending=lambda: self._delivery.pending,
-            ),
+            sync.name,
+            assignment.channel,
+            Cookies(watcher, assignment.cookie_directory),
+            self._delivery,
+            self._lookout.look_again,
         )
-        # Why nobody watched until now.
-        self._gap_reason = assignment.full_sync_reason
+        self._full_sync_reason = assignment.full_sync_reason
         self._is_report_due = False
         self._is_stopping = False
 
@@ -173,26 +163,23 @@ class Worker:
 
     # ------------------------------------------------------------------ what the lookout tells
 
+    def _begun(self) -> None:
+        self._waiters.watching_begins()
+
     def _watched(self, identity: Identity) -> None:
-        self._delivery.source_ready(identity)
-        if self._delivery.wants_full_sync or not self._delivery.trusts_source:
-            self._delivery.request_full_sync(self._gap_reason)
-        else:
-            self._recovery.begin(self._gap_reason)
+        self._delivery.source_ready(identity, self._full_sync_reason)
 
     def _changed(self, changes: Sequence[Change | Move], is_settled: bool) -> None:
         self._delivery.add(changes, is_settled=is_settled)
+        self._waiters.changed(is_settled=is_settled)
 
     def _lost(self, reason: str) -> None:
-        self._gap_reason = reason
-        self._recovery.stop()
+        self._full_sync_reason = reason
+        self._waiters.watching_ends()
         self._delivery.source_lost()
 
-    def _found(self, changes: list[Change]) -> None:
-        self._delivery.add(changes, is_settled=self._lookout.is_settled)
-
-    def _went_blind(self) -> None:
-        self._recovery.begin("more changes waited than can be remembered")
+    def _errand_ended(self) -> None:
+        self._waiters.check()
 
     # ------------------------------------------------------------------ status
 

@@ -43,6 +43,8 @@ DIRECTORY_MASK: int = (
 )
 # Only the root needs to hear of its own end; below it the parent directory's events tell the same.
 ROOT_MASK: int = DIRECTORY_MASK | IN_DELETE_SELF | IN_MOVE_SELF
+# Of a folder outside the source, in which files come into being only to be heard of.
+COOKIE_MASK: int = IN_CREATE | pyinotify.IN_ONLYDIR
 
 # Room for several thousand events a read; a larger buffer brought nothing when measured.
 READ_BYTES = 256 * 1024

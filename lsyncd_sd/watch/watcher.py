@@ -6,7 +6,7 @@ The rules by their names (D1 to D10) are in docs/collating.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from lsyncd_sd.plan.change import Change, Depth, Move, Sign
 from lsyncd_sd.watch import inotify
@@ -30,7 +30,9 @@ WALK_STEP = 1000
 class Watcher:
     """The watches of one source on one inotify queue; the queue belongs to the caller.
 
-    `overflowed` and `root_lost` are facts for the caller to act on: `restart` answers the first.
+    `overflowed` and `root_lost` are facts for the caller to act on: `restart` answers the first. `cookies`
+    are the names that came into being in the folder of the cookies, since the caller emptied the list:
+    everything that happened before was read, or lost in an overflow or a restart since.
     """
 
     def __init__(self, queue: int, root: bytes, scope: Scope) -> None:
@@ -42,16 +44,14 @@ class Watcher:
         self._tree = self._coverage.tree
         self._changes: list[Change | Move] = []
         self._last_rename: tuple[Place, Place] | None = None
+        self._cookie_watch = -1
+        self.cookies: list[bytes] = []
         self.overflowed = False
 
     @property
     def directories(self) -> int:
         """The number of directories watched."""
         return len(self._tree)
-
-    def directory_table(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield each watched directory but the root: its number (see ground), its parent's, its name."""
-        return self._tree.rows()
 
     @property
     def unwatched(self) -> Mapping[bytes, int]:
@@ -95,6 +95,13 @@ class Watcher:
         self._last_rename = None
         self.overflowed = False
         self._coverage.restart()
+
+    def watch_cookies(self, directory: int) -> None:
+        """Have the same queue tell what comes into being in this open directory, which is not in the source.
+
+        It stays so over a restart. Raises OSError if it cannot be watched.
+        """
+        self._cookie_watch = inotify.add_watch(self._queue, directory, inotify.COOKIE_MASK)
 
     def walk(self, directories: int) -> bool:
         """Visit up to so many of the directories not watched yet; return True when none is left."""
@@ -149,7 +156,10 @@ class Watcher:
             self.overflowed = True
             return
         node = self._tree.get(event.wd)
-        if node is None:
+        if event.wd == self._cookie_watch:
+            if event.name:
+                self.cookies.append(event.name)
+        elif node is None:
             if event.mask & inotify.IN_IGNORED:
                 self._coverage.forget_watch(event.wd)
         elif event.mask & (inotify.IN_IGNORED | inotify.IN_UNMOUNT):

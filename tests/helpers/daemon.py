@@ -18,7 +18,7 @@ from helpers.comparing import ARCHIVE, IsIgnored, assert_mirrored
 from helpers.waiting import DEADLINE, wait_until
 
 from lsyncd_sd.errors import LsyncdError
-from lsyncd_sd.service.control import call
+from lsyncd_sd.service.control_client import call
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -170,7 +170,9 @@ class Daemon:
 
     # ------------------------------------------------------------------ asking
 
-    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def command(
+        self, *arguments: str, deadline: float = DEADLINE
+    ) -> subprocess.CompletedProcess[str]:
         """Run `lsyncd-sd ARGUMENTS` beside the daemon."""
         return subprocess.run(
             [sys.executable, "-m", "lsyncd_sd", *arguments],
@@ -180,10 +182,32 @@ class Daemon:
             capture_output=True,
             text=True,
             check=False,
-            timeout=DEADLINE,
+            timeout=deadline,
         )
 
-    def call(self, method: str, **parameters: str) -> dict[str, Any]:
+    def begin(self, *arguments: str, told: Path) -> subprocess.Popen[bytes]:
+        """Begin to run `lsyncd-sd ARGUMENTS` beside the daemon; what it tells on stderr goes to a file."""
+        with open(told, "wb") as file:
+            return subprocess.Popen(
+                [sys.executable, "-m", "lsyncd_sd", *arguments],
+                cwd=TOP,
+                env=self._environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=file,
+            )
+
+    def sync(self, name: str, *options: str, deadline: float = DEADLINE) -> str:
+        """Wait until everything that was changed so far is on the target; return what was told meanwhile.
+
+        `options` are those of `lsyncd-sd sync`.
+        """
+        arguments = ("--wait", f"--timeout={deadline:g}", *options)
+        done = self.command("sync", name, *arguments, deadline=2 * deadline)
+        assert done.returncode == 0, f"{done.stderr}\n{self.status(name)}\n{self.log()}"
+        return done.stderr
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method on the control socket. Raises LsyncdError."""
         return call(str(self.runtime / "control"), method, parameters, DEADLINE)
 

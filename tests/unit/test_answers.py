@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lsyncd_sd.service.answers import methods
-from lsyncd_sd.service.control_interface import PARAMETERS, ControlError
+from lsyncd_sd.service.control_interface import PARAMETERS, ControlError, Deferred
 from lsyncd_sd.service.status import State, SyncStatus, document
 
 
@@ -23,6 +23,7 @@ class Parent:
             SyncStatus("new", "/new", "h:/new", State.HELD, 1.0),
         ]
         self.asked: list[tuple[str, ...]] = []
+        self.reply: Deferred | None = None
 
     def statuses(self) -> list[SyncStatus]:
         return self.syncs
@@ -34,8 +35,9 @@ class Parent:
     def restart(self, name: str, accepted: str) -> None:
         self.asked.append(("restart", name, accepted))
 
-    def sync(self, name: str, *, full: bool) -> None:
+    def sync(self, name: str, *, full: bool, reply: Deferred | None) -> None:
         self.asked.append(("sync", name, str(full)))
+        self.reply = reply
 
 
 @pytest.fixture
@@ -44,7 +46,9 @@ def parent() -> Parent:
 
 
 def ask(parent: Parent, method: str, **parameters: Any) -> dict[str, Any]:
-    return methods(parent)[method](parameters)
+    answer = methods(parent)[method](parameters)
+    assert isinstance(answer, dict)
+    return answer
 
 
 def test_every_method_of_the_interface_is_answered(parent: Parent) -> None:
@@ -71,7 +75,16 @@ def test_restart_releases_nothing(parent: Parent) -> None:
     ("parameters", "full"), [({}, False), ({"full": False}, False), ({"full": True}, True)]
 )
 def test_sync_may_be_a_full_one(parent: Parent, parameters: dict[str, bool], full: bool) -> None:
-    assert ask(parent, "Sync", name="mail", **parameters) == {}
+    assert ask(parent, "Sync", name="mail", **parameters) == {"sync": parent.syncs[1].to_json()}
+    assert parent.asked == [("sync", "mail", str(full))]
+    assert parent.reply is None
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_sync_with_wait_is_answered_later(parent: Parent, full: bool) -> None:
+    reply = methods(parent)["Sync"]({"name": "mail", "wait": True, "full": full})
+    assert isinstance(reply, Deferred)
+    assert reply is parent.reply
     assert parent.asked == [("sync", "mail", str(full))]
 
 

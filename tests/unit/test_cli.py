@@ -20,7 +20,8 @@ from lsyncd_sd import __version__, cli
 from lsyncd_sd.config.document import sample_text, schema_text
 from lsyncd_sd.errors import Problem
 from lsyncd_sd.loop import Loop
-from lsyncd_sd.service.control import ControlError, ControlServer
+from lsyncd_sd.service.control import ControlServer
+from lsyncd_sd.service.control_interface import ControlError, Deferred, Handler
 from lsyncd_sd.service.status import State, SyncStatus, document
 
 TOP = Path(__file__).resolve().parents[2]
@@ -34,7 +35,7 @@ class Service:
 
     def __init__(self, folder: Path, syncs: list[SyncStatus]) -> None:
         folder.mkdir(parents=True)
-        self.answers: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {
+        self.answers: dict[str, Handler] = {
             "Status": lambda _parameters: document(syncs),
             "Reload": lambda _parameters: {"changed": []},
             "Restart": lambda _parameters: {},
@@ -50,12 +51,32 @@ class Service:
         self._thread = threading.Thread(target=self._loop.run)
         self._thread.start()
 
-    def _answer(self, name: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
-        def answer(parameters: dict[str, Any]) -> dict[str, Any]:
+    def _answer(self, name: str) -> Handler:
+        def answer(parameters: dict[str, Any]) -> dict[str, Any] | Deferred:
             self.asked.append((name, parameters))
             return self.answers[name](parameters)
 
         return answer
+
+    def wait_through(self, *statuses: SyncStatus, end: ControlError | None = None) -> None:
+        """Have clients wait while the sync goes through these; the last one is the reply, or `end` is."""
+
+        def answer(_parameters: dict[str, Any]) -> Deferred:
+            reply = Deferred()
+
+            def go_through(left: list[SyncStatus]) -> None:
+                if left[1:] or (end is not None and left):
+                    reply.tell({"sync": left[0].to_json()})
+                    self._loop.call_later(0, lambda: go_through(left[1:]))
+                elif end is not None:
+                    reply.fail(end)
+                else:
+                    reply.finish({"sync": left[0].to_json()})
+
+            go_through(list(statuses))
+            return reply
+
+        self.answers["Sync"] = answer
 
     def close(self) -> None:
         os.write(self._wake_write, b"x")
@@ -127,6 +148,10 @@ def lsyncd_sd(capsys: pytest.CaptureFixture[str]) -> Run:
         (["restart"], "the following arguments are required: NAME"),
         (["sync"], "the following arguments are required: NAME"),
         (["sync", "a", "--ful"], "unrecognized arguments: --ful"),
+        (["sync", "a", "--wait", "--timeout", "soon"], "--timeout: not a number of seconds above 0"),
+        (["sync", "a", "--wait", "--timeout", "0"], "--timeout: not a number of seconds above 0"),
+        (["sync", "a", "--wait", "--timeout", "nan"], "--timeout: not a number of seconds above 0"),
+        (["sync", "a", "--wait", "--timeout", "1e9"], "--timeout: not a number of seconds above 0"),
         (["accept"], "the following arguments are required: NAME"),
         (["restart", "a", "b"], "unrecognized arguments: b"),
         (["accept", "a", "--force"], "unrecognized arguments: --force"),
@@ -209,6 +234,7 @@ CLIENTS = [
     ["reload"],
     ["restart", "home"],
     ["sync", "home"],
+    ["sync", "home", "--wait"],
     ["accept", "home"],
 ]
 
@@ -361,6 +387,63 @@ def test_what_is_done_with_one_sync(
     assert service.asked[-1] == (method, {"name": "mail", **more})
 
 
+DONE = "home: everything that was changed before is on the target\n"
+
+
+def test_waiting_for_a_sync_that_is_well_says_nothing_on_the_way(lsyncd_sd: Run, serve: Serve) -> None:
+    service = serve(HOME)
+    service.wait_through(replace(HOME, state=State.PENDING), replace(HOME, state=State.SYNCING), HOME)
+    assert lsyncd_sd("sync", "home", "--wait") == (0, DONE, "")
+    assert service.asked[-1] == ("Sync", {"name": "home", "full": False, "wait": True})
+    assert lsyncd_sd("sync", "home", "--wait", "--full", "--timeout=60")[0] == 0
+    assert service.asked[-1] == ("Sync", {"name": "home", "full": True, "wait": True})
+
+
+def test_waiting_says_why_it_takes_so_long(lsyncd_sd: Run, serve: Serve) -> None:
+    away = replace(HOME, state=State.UNREACHABLE, reason="no\nroute \x1b[2J")
+    service = serve(HOME)
+    service.wait_through(HOME, away, away, replace(HOME, state=State.SYNCING), HOME)
+    status, out, err = lsyncd_sd("sync", "home", "--wait")
+    assert (status, out) == (0, DONE)
+    assert err.splitlines() == [
+        "home: unreachable: no route \\x1b[2J",
+        "home: syncing",
+        "home: in-sync",
+    ]
+
+
+def test_waiting_for_what_will_never_be(lsyncd_sd: Run, serve: Serve) -> None:
+    service = serve(HOME)
+    service.wait_through(HOME, end=ControlError("Unavailable", {"name": "home", "reason": "it crashed"}))
+    assert lsyncd_sd("sync", "home", "--wait") == (
+        1,
+        "",
+        "lsyncd-sd: sync 'home' cannot do it: it crashed\n",
+    )
+
+
+def test_waiting_for_too_long(lsyncd_sd: Run, serve: Serve) -> None:
+    service = serve(HOME)
+    service.answers["Sync"] = lambda _parameters: Deferred()
+    status, out, err = lsyncd_sd("sync", "home", "--wait", "--timeout", "0.1")
+    assert (status, out) == (1, "")
+    assert "not everything is on the target of home after 0.1 s" in err
+
+
+def test_a_timeout_without_a_wait(lsyncd_sd: Run, serve: Serve) -> None:
+    service = serve(HOME)
+    status, out, err = lsyncd_sd("sync", "home", "--timeout", "1")
+    assert (status, out, err) == (2, "", "lsyncd-sd: --timeout says how long to --wait\n")
+    assert service.asked == []
+
+
+def test_a_wait_that_is_not_understood(lsyncd_sd: Run, serve: Serve) -> None:
+    serve(HOME).answers["Sync"] = lambda _parameters: {"sync": {"name": "home"}}
+    status, _out, err = lsyncd_sd("sync", "home", "--wait")
+    assert status == 1
+    assert "this command does not understand what listens on" in err
+
+
 def test_accepting_what_is_not_held(lsyncd_sd: Run, serve: Serve) -> None:
     def refuse(parameters: dict[str, Any]) -> dict[str, Any]:
         raise ControlError("NotHeld", {"name": parameters["name"], "state": "in-sync"})
@@ -508,7 +591,7 @@ def test_a_user_who_has_waited_long_enough(
     def interrupt(*_arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lsyncd_sd.service.control.call", interrupt)
+    monkeypatch.setattr("lsyncd_sd.service.control_client.call", interrupt)
     serve(HOME)
     assert lsyncd_sd("status") == (130, "", "")
 

@@ -275,3 +275,17 @@ def test_a_full_sync_that_deletes_nothing_leaves_the_levels_to_do() -> None:
     one.add([Change(b"d", Depth.LEVEL, False), Change(b"a", ENTRY, False)], now=0)
     one.full_sync_begins(deletes=False)
     assert one.pending == {b"d": Mark(Depth.LEVEL, False)}
+
+
+# ---- stamps
+
+
+def test_what_a_full_sync_could_not_do_was_dirty_before_any_stamp() -> None:
+    one = collator()
+    one.full_sync_begins(deletes=True)
+    stamp = one.stamp()
+    one.failed_in_part({b"unreadable": Mark(ENTRY, exact=False)}, now=100, retry_after=5)
+    assert not one.is_done(stamp)
+    one.take(now=105)
+    one.succeeded()
+    assert one.is_done(stamp)

@@ -12,6 +12,7 @@ import stat
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,11 @@ from lsyncd_sd.service.control import (
     IDLE_TIMEOUT,
     MAX_CONNECTIONS,
     MAX_REQUEST,
-    ControlError,
+    MAX_WAITING,
     ControlServer,
-    call,
 )
-from lsyncd_sd.service.control_interface import INTERFACE
+from lsyncd_sd.service.control_client import call, follow
+from lsyncd_sd.service.control_interface import INTERFACE, ControlError, Deferred
 
 
 class SteppedLoop(Loop):
@@ -51,7 +52,11 @@ class Service:
         self.loop = SteppedLoop()
         self.calls: list[dict[str, Any]] = []
         self.reply: dict[str, Any] = {"version": 1, "syncs": []}
-        self.server = ControlServer(self.loop, self.path, {"Status": self.status, "Restart": self.restart})
+        # The promises given, and whose were abandoned.
+        self.deferred: list[Deferred] = []
+        self.abandoned: list[Deferred] = []
+        methods = {"Status": self.status, "Restart": self.restart, "Sync": self.sync}
+        self.server = ControlServer(self.loop, self.path, methods)
 
     def status(self, parameters: dict[str, Any]) -> dict[str, Any]:
         self.calls.append(parameters)
@@ -59,6 +64,17 @@ class Service:
 
     def restart(self, parameters: dict[str, Any]) -> dict[str, Any]:
         raise ControlError("NoSuchSync", parameters)
+
+    def sync(self, _parameters: dict[str, Any]) -> Deferred:
+        deferred = Deferred()
+        deferred.on_abandoned = partial(self.abandoned.append, deferred)
+        self.deferred.append(deferred)
+        return deferred
+
+    def promised(self, count: int) -> Deferred:
+        """Step until so many promises have been given; return the last one."""
+        wait_stepping(self, lambda: len(self.deferred) >= count)
+        return self.deferred[-1]
 
     def connect(self) -> socket.socket:
         client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -80,7 +96,7 @@ class Service:
         """Step until the server has noticed that all clients hung up."""
         for _ in range(1000):
             self.loop.run_once(0)
-            if not self.server._connections:
+            if not self.server._connections and not self.server._waiting:
                 return
         raise AssertionError("the server keeps connections of clients that are gone")
 
@@ -122,6 +138,14 @@ class Service:
     def close(self) -> None:
         self.server.close()
         self.loop.close()
+
+
+def wait_stepping(service: Service, condition: Callable[[], object]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        service.loop.run_once(0.01)
+    raise AssertionError("it does not come to that")
 
 
 def request(method: str, **rest: Any) -> bytes:
@@ -385,6 +409,169 @@ def test_a_fault_in_a_handler_is_an_error_reply(
     assert service.answers()
 
 
+# answers that take their time
+
+
+SYNC = request("Sync", parameters={"name": "home", "wait": True})
+SYNC_MORE = request("Sync", parameters={"name": "home", "wait": True}, more=True)
+
+
+def test_a_deferred_answer_comes_when_it_is_given_and_others_are_answered_before(service: Service) -> None:
+    with service.connect() as waiting:
+        waiting.sendall(SYNC + request("Status"))
+        promise = service.promised(1)
+        promise.tell({"not": "asked for"})
+        assert service.answers()
+        assert service.calls == [{}], "what the client sent along waits for its turn"
+        promise.finish({"done": True})
+        assert service.receive(waiting, 2) == [{"parameters": {"done": True}}, {"parameters": service.reply}]
+        waiting.sendall(request("Status"))
+        assert service.receive(waiting) == [{"parameters": service.reply}]
+    assert service.abandoned == []
+
+
+def test_a_deferred_answer_may_be_an_error_or_there_at_once(service: Service) -> None:
+    def at_once(_parameters: dict[str, Any]) -> Deferred:
+        deferred = Deferred()
+        deferred.tell({"left": "out"})
+        deferred.fail(ControlError("NoSuchSync", {"name": "home"}))
+        deferred.finish({"too": "late"})
+        return deferred
+
+    service.server._dispatcher._handlers[f"{INTERFACE}.Sync"] = at_once
+    with service.connect() as client:
+        client.sendall(SYNC_MORE + request("Status"))
+        error = {"error": f"{INTERFACE}.NoSuchSync", "parameters": {"name": "home"}}
+        assert service.receive(client, 2) == [error, {"parameters": service.reply}]
+
+
+def test_who_asks_for_more_is_told_what_goes_on(service: Service) -> None:
+    with service.connect() as client:
+        client.sendall(SYNC_MORE)
+        promise = service.promised(1)
+        for number in (1, 2):
+            promise.tell({"number": number})
+            expected = {"parameters": {"number": number}, "continues": True}
+            assert service.receive(client) == [expected]
+        promise.finish({"number": 3})
+        assert service.receive(client) == [{"parameters": {"number": 3}}]
+
+
+def test_follow_yields_them_all(service: Service) -> None:
+    def both() -> dict[str, Any]:
+        return {"all": list(follow(service.path, "Sync", {"name": "home"}, DEADLINE, DEADLINE))}
+
+    with ThreadPoolExecutor(1) as executor:
+        future = executor.submit(both)
+        promise = service.promised(1)
+        promise.tell({"number": 1})
+        promise.finish({"number": 2})
+        wait_stepping(service, future.done)
+        # What was told and not sent is left out, if the thread was slow.
+        assert future.result()["all"][-1] == {"number": 2}
+
+
+def test_for_a_client_that_does_not_read_only_the_last_word_is_kept(service: Service) -> None:
+    with service.connect() as client:
+        # The garbage behind it makes the server hang up when it has said all.
+        client.sendall(SYNC_MORE + b"\0")
+        promise = service.promised(1)
+        for number in range(100):
+            promise.tell({"number": number, "long": "x" * 100_000})
+            service.step()
+        promise.finish({"number": 100})
+        numbers = [reply["parameters"]["number"] for reply in service.receive(client, 1000)]
+        assert numbers[-1] == 100
+        assert len(numbers) < 10
+        assert numbers == sorted(numbers)
+
+
+@pytest.mark.parametrize("leftover", [b"", b'{"half'])
+def test_a_waiting_client_that_hangs_up_is_forgotten(service: Service, leftover: bytes) -> None:
+    before = open_descriptors()
+    with service.connect() as client:
+        client.sendall(SYNC + leftover)
+        promise = service.promised(1)
+    service.wait_until_alone()
+    assert service.abandoned == [promise]
+    promise.tell({"nobody": "hears"})
+    promise.finish({})
+    assert open_descriptors() == before
+    assert service.answers()
+
+
+def test_a_waiting_client_that_is_told_something_after_it_hung_up(service: Service) -> None:
+    client = service.connect()
+    client.sendall(SYNC_MORE)
+    promise = service.promised(1)
+    client.close()
+    promise.tell({"nobody": "hears"})
+    promise.finish({"nobody": "waits"})
+    service.wait_until_alone()
+    assert service.abandoned == [promise]
+
+
+def test_a_waiting_client_is_not_idle_and_nobody_pushes_it_out(service: Service) -> None:
+    with service.connect() as waiting, contextlib.ExitStack() as stack:
+        waiting.sendall(SYNC)
+        promise = service.promised(1)
+        for _ in range(2 * MAX_CONNECTIONS):
+            stack.enter_context(service.connect())
+            service.step()
+        service.loop.ahead += 10 * IDLE_TIMEOUT
+        assert service.answers()
+        promise.finish({"done": True})
+        assert service.receive(waiting) == [{"parameters": {"done": True}}]
+        service.loop.ahead += 2 * IDLE_TIMEOUT
+        assert service.receive(waiting) == [], "now it is idle like any other"
+
+
+def test_too_many_that_wait_push_out_the_one_that_waits_longest(service: Service) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = []
+        for number in range(MAX_WAITING + 1):
+            client = stack.enter_context(service.connect())
+            client.sendall(SYNC)
+            service.promised(number + 1)
+            clients.append(client)
+        assert service.abandoned == service.deferred[:1]
+        assert service.receive(clients[0]) == []
+        assert service.answers()
+        for promise in service.deferred:
+            promise.finish({"done": True})
+        for client in clients[1:]:
+            assert service.receive(client) == [{"parameters": {"done": True}}]
+
+
+def test_a_waiting_client_may_not_send_without_end(service: Service) -> None:
+    with service.connect() as client:
+        client.sendall(SYNC)
+        service.promised(1)
+        client.setblocking(True)
+        sender = threading.Thread(target=send_ignoring_errors, args=(client, b"x" * 10_000_000))
+        sender.start()
+        wait_stepping(service, lambda: not sender.is_alive())
+    assert service.abandoned == service.deferred
+    assert service.answers()
+
+
+def test_who_wants_no_answer_waits_for_none(service: Service) -> None:
+    with service.connect() as client:
+        client.sendall(SYNC.replace(b"{", b'{"oneway":true,', 1) + request("Status"))
+        assert service.receive(client) == [{"parameters": service.reply}]
+    assert service.abandoned == service.deferred
+    assert len(service.deferred) == 1
+
+
+def test_waiting_clients_are_hung_up_on_at_the_end(service: Service) -> None:
+    with service.connect() as client:
+        client.sendall(SYNC)
+        service.promised(1)
+        service.server.close()
+        assert service.receive(client) == []
+    assert service.abandoned == service.deferred
+
+
 # the socket file
 
 
@@ -547,6 +734,50 @@ def test_call_gives_up_in_time(listener: socket.socket) -> None:
         call(listener.getsockname(), "Status", {}, 0.05)
 
 
+def test_follow_gives_up_in_time_without_an_answer_and_after_one(service: Service) -> None:
+    def patience_ends() -> dict[str, Any]:
+        for reply in follow(service.path, "Sync", {"name": "home"}, DEADLINE, 0.2):
+            service.calls.append(reply)
+        return {}
+
+    with ThreadPoolExecutor(1) as executor:
+        for number in (1, 2):
+            future = executor.submit(patience_ends)
+            promise = service.promised(number)
+            if number == 2:
+                promise.tell({"some": "news"})
+            wait_stepping(service, future.done)
+            with pytest.raises(TimeoutError):
+                future.result()
+    assert service.calls == [{"some": "news"}]
+    service.wait_until_alone()
+    assert service.abandoned == service.deferred
+
+
+def test_follow_wants_a_first_answer_soon(listener: socket.socket) -> None:
+    with pytest.raises(LsyncdError, match=r"does not answer .* within 0\.05 s"):
+        list(follow(listener.getsockname(), "Sync", {}, 0.05, DEADLINE))
+
+
+def test_follow_says_that_the_service_was_stopped(listener: socket.socket) -> None:
+    thread = answer_with(listener, b'{"parameters":{"a":1},"continues":true}\0{"half')
+    heard = []
+    with pytest.raises(LsyncdError, match="in the middle") as caught:
+        for reply in follow(listener.getsockname(), "Sync", {}, DEADLINE, DEADLINE):
+            heard.append(reply)
+    thread.join()
+    assert heard == [{"a": 1}]
+    assert caught.value.exit_status is ExitStatus.NOT_RUNNING
+
+
+def test_follow_takes_replies_that_come_together_or_in_pieces(listener: socket.socket) -> None:
+    replies = b'{"parameters":{"a":1},"continues":true}\0{"parameters":{"a":2},"continues":true}\0'
+    thread = answer_with(listener, replies + b'{"parameters":{"a":3}}\0')
+    heard = list(follow(listener.getsockname(), "Sync", {}, DEADLINE, DEADLINE))
+    thread.join()
+    assert heard == [{"a": 1}, {"a": 2}, {"a": 3}]
+
+
 def test_call_gives_up_at_once_if_the_queue_is_full(listener: socket.socket) -> None:
     with socket.socket(socket.AF_UNIX) as waiting:
         waiting.connect(listener.getsockname())
@@ -557,7 +788,7 @@ def test_call_gives_up_at_once_if_the_queue_is_full(listener: socket.socket) -> 
 def test_call_gives_up_on_an_answer_without_end(
     listener: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lsyncd_sd.service.control.MAX_REPLY", 100_000)
+    monkeypatch.setattr("lsyncd_sd.service.control_client.MAX_REPLY", 100_000)
     thread = answer_with(listener, b"x" * 10_000_000)
     with pytest.raises(LsyncdError, match="does not end"):
         call(listener.getsockname(), "Status", {}, DEADLINE)
@@ -569,7 +800,7 @@ def test_call_explains_a_lack_of_permission(service: Service, monkeypatch: pytes
         raise PermissionError(13, "Permission denied")
 
     # The tests may run as root, whom no mode keeps out.
-    monkeypatch.setattr("lsyncd_sd.service.control.socket.socket.connect", refuse)
+    monkeypatch.setattr("lsyncd_sd.service.control_client.socket.socket.connect", refuse)
     with pytest.raises(LsyncdError, match="may not talk") as caught:
         call(service.path, "Status", {}, 1.0)
     assert caught.value.hint == "try again as root"

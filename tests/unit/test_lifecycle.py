@@ -73,6 +73,7 @@ class House:
                 locks=self.locks,
                 owner="the test",
                 limit=LIMIT,
+                runtime=folder,
                 state_directory=folder,
                 give_back=lambda child: self.given_back.append(child.sync.name),
                 started=self._started,
