@@ -66,9 +66,6 @@ class Coverage:
         self._root_identity = 0, 0
         self._to_visit: list[Place] = []
         self._provisional: set[Place] = set()
-        # Places that were watched ahead of their events: what the table has at and below them may be the
-        # content of another name until the queue has been read empty.
-        self._unsure: set[Place] = set()
         # Watches of directories that left the table; they are removed once the queue is read empty,
         # unless the directory turned up at another place (adding its watch gives the number again).
         self._departed: set[int] = set()
@@ -91,7 +88,6 @@ class Coverage:
             self.drop(self.tree.root)
         self._to_visit.clear()
         self._provisional.clear()
-        self._unsure.clear()
         self.unwatched.clear()
         self.root_lost = False
         root = os.open(self._root_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -130,25 +126,11 @@ class Coverage:
     def adopt(self, place: Place) -> None:
         """Have the directory at `place` watched; what is found there may be ahead of its events."""
         self._provisional.add(place)
-        self._unsure.add(place)
         self._to_visit.append(place)
 
     def doubt(self, *places: Place) -> None:
         """Check what stands at these places when the queue is empty (D3)."""
         self._provisional.update(places)
-
-    def distrust(self, *places: Place) -> None:
-        """Believe no rename below these places before the queue was read empty."""
-        self._unsure.update(places)
-
-    def is_unsure(self, node: Node) -> bool:
-        """Tell whether `node` or a directory above it was watched ahead of its events."""
-        current = node
-        while self._unsure and current.parent is not None:
-            if Place(current.parent, current.name) in self._unsure:
-                return True
-            current = current.parent
-        return False
 
     def drop(self, node: Node) -> None:
         """Take a directory and all below it out of the table."""
@@ -172,8 +154,6 @@ class Coverage:
         `new` must be free. If not, the directory at `new` is to be adopted.
         """
         self._provisional.update((old, new))
-        if old in self._unsure:
-            self._unsure.add(new)
         old_path, new_path = self.path(old), self.path(new)
         self.unwatched.forget(new_path)
         known = self.tree.child(*old)
@@ -272,7 +252,6 @@ class Coverage:
         self.drop(known)
         self._departed.discard(wd)
         self._provisional.add(robbed)
-        self._unsure.add(robbed)
 
     def _list(self, node: Node, path: bytes, directory: int) -> None:
         """Queue the directories in the open `directory`, whose place is `node`."""
@@ -307,7 +286,6 @@ class Coverage:
 
     def rest(self) -> None:
         """The queue is empty and nothing is in doubt: give back the watches of what is gone."""
-        self._unsure.clear()
         for wd in self._departed:
             inotify.remove_watch(self._queue, wd)
         self._departed.clear()
@@ -315,6 +293,11 @@ class Coverage:
     def _check(self, root: int, place: Place) -> None:
         path = self.path(place)
         known = self.tree.child(*place)
+        if self._is_excluded(path, True):
+            # It was in doubt as something else, or under another name of a directory above.
+            if known is not None:
+                self.drop(known)
+            return
         try:
             directory = opening.open_directory(root, path)
         except OSError as error:
@@ -332,14 +315,8 @@ class Coverage:
             os.close(directory)
         if known is not None and known.wd == wd:
             return
-        if self._is_excluded(path, True):
-            # It was in doubt as a directory that left; what stands here now is none of ours.
-            if self.tree.get(wd) is None:
-                inotify.remove_watch(self._queue, wd)
-            return
         # A batch may have used up the mark of this place before the watch existed (D5).
         self._on_found(path)
-        self._unsure.add(place)
         self._to_visit.append(place)
         if self.tree.get(wd) is None:
             # Set just now: if the visit finds another directory here, this watch must not be left over.

@@ -27,6 +27,24 @@ HELD_EVENTS = 50_000
 """Beyond so many held up events nothing waits either: some 10 MB. A guess."""
 
 
+RENAMES_REMEMBERED = 16
+"""The second rename of an exchange is queued right after the first one, but programs on other processors may
+come between. A guess: more than one for each processor of most machines."""
+
+
+EXCHANGE_SECONDS = 5.0
+"""For so long a rename back may be half of an exchange, of which the other half was read before; as above,
+only a program that is put to sleep takes longer than microseconds. A guess; too long costs that all is sent
+again when something is renamed and renamed back."""
+
+
+class Spot(NamedTuple):
+    """A name in a watched directory, as an event tells it."""
+
+    wd: int
+    name: bytes
+
+
 class Rename(NamedTuple):
     """Both halves of one rename."""
 
@@ -101,3 +119,39 @@ class Pairing:
         if self._held_up_since is None:
             self._held_up_since = now
         return now < self._held_up_since + PATIENCE_SECONDS
+
+
+class RecentRenames:
+    """The last renames, to know two that are none: the kernel reports an exchange as a -> b, b -> a (A5).
+
+    No other rename can come between in either directory, for both are locked; elsewhere there may be some.
+    """
+
+    def __init__(self) -> None:
+        self._renames: deque[_Remembered] = deque(maxlen=RENAMES_REMEMBERED)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._renames.clear()
+
+    def note(self, old: Spot | None, new: Spot | None, now: float) -> bool:
+        """Remember a rename, and tell whether it may be the second one of an exchange.
+
+        None stands for a half that nobody saw. Of an exchange of which the first half was given up, b is
+        seen to arrive before b -> a; so is a name that was moved in and then renamed.
+        """
+        wds = {spot.wd for spot in (old, new) if spot is not None}
+        last = next((one for one in reversed(self._renames) if one.touches(wds)), None)
+        self._renames.append(_Remembered(old, new, now))
+        if last is None or old is None or new is None or now - last.read_at > EXCHANGE_SECONDS:
+            return False
+        return last.new == old and last.old in (None, new)
+
+
+class _Remembered(NamedTuple):
+    old: Spot | None
+    new: Spot | None
+    read_at: float
+
+    def touches(self, wds: set[int]) -> bool:
+        return any(spot is not None and spot.wd in wds for spot in (self.old, self.new))

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from lsyncd_sd.plan.change import Change, Depth, Move, Sign
 from lsyncd_sd.watch import inotify
 from lsyncd_sd.watch.coverage import Coverage, Place, Scope
-from lsyncd_sd.watch.pairing import Pairing, Rename
+from lsyncd_sd.watch.pairing import Pairing, RecentRenames, Rename, Spot
 from lsyncd_sd.watch.tree import Node
 
 # How often one call of `read` goes round before it lets its caller do something else (send a watchdog
@@ -43,7 +43,7 @@ class Watcher:
         self._coverage = Coverage(queue, root, scope, self._mark_found)
         self._tree = self._coverage.tree
         self._changes: list[Change | Move] = []
-        self._last_rename: tuple[Place, Place] | None = None
+        self._recent = RecentRenames()
         self._cookie_watch = -1
         self.cookies: list[bytes] = []
         self.overflowed = False
@@ -92,7 +92,7 @@ class Watcher:
             pass
         self._pairing.clear()
         self._changes.clear()
-        self._last_rename = None
+        self._recent.clear()
         self.overflowed = False
         self._coverage.restart()
 
@@ -135,9 +135,9 @@ class Watcher:
 
     def _check_doubts(self, now: float) -> None:
         places = self._coverage.check_doubts()
-        # What was queued while we looked may concern any of them again.
         events = inotify.read_events(self._queue)
-        if events:
+        if any(event.mask & inotify.IN_ISDIR and event.mask & _RENEWALS for event in events):
+            # What happened while we looked may concern any of them again.
             self._coverage.doubt(*places)
         self._handle_all(events, now)
 
@@ -147,9 +147,13 @@ class Watcher:
         self._pairing.add(events, now)
         for item in self._pairing.ready(now):
             if isinstance(item, Rename):
-                self._handle_rename(item)
-            else:
-                self._handle(item)
+                self._handle_rename(item, now)
+                continue
+            if item.mask & inotify.IN_MOVED_FROM:
+                self._recent.note(Spot(item.wd, item.name), None, now)
+            elif item.mask & inotify.IN_MOVED_TO:
+                self._recent.note(None, Spot(item.wd, item.name), now)
+            self._handle(item)
 
     def _handle(self, event: inotify.RawEvent) -> None:
         if event.mask & inotify.IN_Q_OVERFLOW:
@@ -225,15 +229,21 @@ class Watcher:
             self._coverage.unwatched.forget(path)
         self._mark(path, Depth.SUBTREE if is_directory else Depth.ENTRY, exact=True, sign=Sign.WENT)
 
-    def _handle_rename(self, rename: Rename) -> None:
-        """Both halves were read: it is a move, if both ends are ours and their names can be believed."""
+    def _handle_rename(self, rename: Rename, now: float) -> None:
+        """Both halves were read: it is a move, if both ends are ours."""
         departure, arrival = rename
+        may_be_exchange = self._recent.note(
+            Spot(departure.wd, departure.name), Spot(arrival.wd, arrival.name), now
+        )
         old_parent, new_parent = self._tree.get(departure.wd), self._tree.get(arrival.wd)
         if old_parent is not None and new_parent is not None:
             old, new = Place(old_parent, departure.name), Place(new_parent, arrival.name)
             is_directory = bool(departure.mask & inotify.IN_ISDIR)
             if self._is_move(old, new, is_directory):
-                self._handle_move(old, new, is_directory)
+                if may_be_exchange:
+                    self._handle_exchange(old, new)
+                else:
+                    self._handle_move(old, new, is_directory)
                 return
         self._handle(departure)
         self._handle(arrival)
@@ -244,18 +254,12 @@ class Watcher:
             or (is_directory and self._scope.depends_on_place)
             or self._is_excluded(self._coverage.path(old), is_directory)
             or self._is_excluded(self._coverage.path(new), is_directory)
-            or self._coverage.is_unsure(old.parent)
-            or self._coverage.is_unsure(new.parent)
         )
 
     def _handle_move(self, old: Place, new: Place, is_directory: bool) -> None:
         coverage = self._coverage
         new_path = coverage.path(new)
         self._changes.append(Move(coverage.path(old), new_path, is_directory))
-        if self._last_rename == (new, old):
-            # Two names were exchanged: the table will have one directory under the name of the other (A5).
-            coverage.distrust(old, new)
-        self._last_rename = (old, new)
         replaced = self._tree.child(*new)
         if replaced is not None:
             coverage.drop(replaced)
@@ -264,9 +268,25 @@ class Watcher:
             if not coverage.move(old, new):
                 self._mark(new_path, Depth.SUBTREE, exact=True)
                 coverage.adopt(new)
-        elif (known := self._tree.child(*old)) is not None:
+            return
+        # The kernel drops an arrival right after another one of the same name, although another file came:
+        # of something moved in over what has just moved, nothing tells. A directory is looked at again.
+        self._mark(new_path, Depth.ENTRY, exact=False)
+        known = self._tree.child(*old)
+        if known is not None:
             coverage.drop(known)
             coverage.doubt(old)
+
+    def _handle_exchange(self, *places: Place) -> None:
+        """The two names may have changed places (A5): anything may stand at either."""
+        for place in places:
+            known = self._tree.child(*place)
+            if known is not None:
+                self._coverage.drop(known)
+            path = self._coverage.path(place)
+            self._coverage.unwatched.forget(path)
+            self._mark(path, Depth.SUBTREE, exact=True, sign=Sign.ARRIVED)
+            self._coverage.doubt(place)
 
     def _mark(self, path: bytes, depth: Depth, *, exact: bool, sign: Sign = Sign.CHANGED) -> None:
         self._changes.append(Change(path, depth, exact, sign))

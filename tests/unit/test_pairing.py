@@ -7,7 +7,16 @@ import pytest
 
 from lsyncd_sd.watch import inotify, pairing
 from lsyncd_sd.watch.inotify import RawEvent
-from lsyncd_sd.watch.pairing import GRACE_SECONDS, PATIENCE_SECONDS, Pairing, Rename
+from lsyncd_sd.watch.pairing import (
+    EXCHANGE_SECONDS,
+    GRACE_SECONDS,
+    PATIENCE_SECONDS,
+    RENAMES_REMEMBERED,
+    Pairing,
+    RecentRenames,
+    Rename,
+    Spot,
+)
 
 
 def written(name: bytes) -> RawEvent:
@@ -118,3 +127,56 @@ def test_all_can_be_forgotten() -> None:
     assert not pairing and pairing.due_at() is None
     pairing.add([arrived(1)], 0)
     assert ready(pairing) == [arrived(1)]
+
+
+# ---- exchanges
+
+A, B, C = Spot(1, b"a"), Spot(1, b"b"), Spot(1, b"c")
+ELSEWHERE = Spot(2, b"x"), Spot(2, b"y")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ((A, B), (B, A), True),
+        ((A, B), (B, C), False),
+        ((A, B), (C, A), False),
+        ((None, A), (A, None), False),
+        ((None, A), (A, B), True),
+        ((A, B), (B, None), False),
+        ((A, None), (None, A), False),
+        ((None, A), (B, None), False),
+        ((A, None), (B, None), False),
+    ],
+)
+def test_what_may_be_an_exchange(
+    first: tuple[Spot | None, Spot | None], second: tuple[Spot | None, Spot | None], expected: bool
+) -> None:
+    recent = RecentRenames()
+    assert not recent.note(*first, 0)
+    assert recent.note(*second, EXCHANGE_SECONDS) is expected
+    recent.clear()
+    recent.note(*first, 0)
+    assert not recent.note(*second, EXCHANGE_SECONDS * 1.1)
+
+
+def test_renames_elsewhere_do_not_hide_an_exchange() -> None:
+    recent = RecentRenames()
+    recent.note(A, B, 0)
+    for _time in range(RENAMES_REMEMBERED - 1):
+        recent.note(*ELSEWHERE, 0)
+    assert recent.note(B, A, 0)
+
+
+def test_a_rename_in_the_same_directory_ends_an_exchange() -> None:
+    recent = RecentRenames()
+    recent.note(A, B, 0)
+    recent.note(C, None, 0)
+    assert not recent.note(B, A, 0)
+
+
+def test_recent_renames_can_be_forgotten() -> None:
+    recent = RecentRenames()
+    recent.note(A, B, 0)
+    recent.clear()
+    assert not recent.note(B, A, 0)
