@@ -88,6 +88,7 @@ def _rsync_options(
         effective["extra"],
         tuple(keys.items()),
         own_rules(effective, target),
+        tuple((name, value.place) for name, value in given.items()),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from lsyncd_sd.config.model import Configuration, Sync, Target, TargetKind
 from lsyncd_sd.config.places import Resolved, mounts_that_can_hang, resolve
 from lsyncd_sd.config.report import shown
+from lsyncd_sd.config.rsyncfiles import check_rsync_files
 from lsyncd_sd.errors import Problem
 
 # a place among all targets: what must be equal for two paths to mean the same machine, and the path's parts
@@ -45,9 +46,11 @@ def check_together(configurations: Sequence[Configuration]) -> list[Problem]:
     for one in checked:
         problems += _check_source(one)
         problems += _check_local_target(one, avoid)
+        problems += check_rsync_files(one.sync, one.source, avoid)
     problems += _overlapping_targets(checked)
     problems += _circles(checked)
-    return problems
+    # what stands in the defaults is judged for every sync
+    return list(dict.fromkeys(problems))
 
 
 def _resolve(sync: Sync, avoid: frozenset[str]) -> _Checked:

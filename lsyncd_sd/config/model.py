@@ -51,7 +51,7 @@ class RsyncOptions:
     `flags` is rendered from `keys`, the effective value of every key of the section but binary and extra
     (None where rsync decides); both are kept because a person reads the keys and rsync the flags. Some keys
     render to nothing: they say how a run is made. `own_rules` go before all others: they are for
-    what rsync keeps for itself in the target.
+    what rsync keeps for itself in the target. `places` says where the keys that are given stand.
     """
 
     binary: str
@@ -59,6 +59,7 @@ class RsyncOptions:
     extra: tuple[str, ...]
     keys: tuple[tuple[str, bool | str | None], ...] = ()
     own_rules: tuple[WrittenRule, ...] = ()
+    places: tuple[tuple[str, str], ...] = field(default=(), compare=False)
 
     def is_on(self, key: str) -> bool:
         """Tell whether the key of a flag is true; rsync's own choice is not."""
@@ -75,16 +76,21 @@ class RsyncOptions:
     @property
     def password_file(self) -> str | None:
         """The file with the password for an rsync daemon."""
-        return self._text("password_file")
+        return self.text("password_file")
 
     @property
     def rsh(self) -> str | None:
         """The command in place of ssh."""
-        return self._text("rsh")
+        return self.text("rsh")
 
-    def _text(self, key: str) -> str | None:
+    def text(self, key: str) -> str | None:
+        """Return the value of the key of a text."""
         value = dict(self.keys).get(key)
         return value if isinstance(value, str) else None
+
+    def place_of(self, key: str) -> str:
+        """Return where a key stands, for messages."""
+        return dict(self.places).get(key, "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,11 +46,16 @@ class Report:
 
     def error(self, place: str, message: str, hint: str = "") -> None:
         """Add an error: the file will not be used."""
-        self.problems.append(Problem(place, message, hint))
+        self._add(Problem(place, message, hint))
 
     def warning(self, place: str, message: str, hint: str = "") -> None:
         """Add a warning: the file is used all the same."""
-        self.problems.append(Problem(place, message, hint, is_warning=True))
+        self._add(Problem(place, message, hint, is_warning=True))
+
+    def _add(self, problem: Problem) -> None:
+        # what stands in the defaults is judged for every sync
+        if problem not in self.problems:
+            self.problems.append(problem)
 
     @property
     def has_errors(self) -> bool:

@@ -100,11 +100,18 @@ def _outcome(result: Result, overrides: Mapping[int, str]) -> Outcome:
     return _BY_EXIT_STATUS.get(result.code, Outcome.FAIL)
 
 
+# What 3.5.0 says first, with an advice that is none here.
+_UNTRUSTED_LINK = "refusing to follow a symlink owned by an untrusted user"
+
+
 def _telling_line(errors: bytes, code: int) -> str:
     """Return the first line that says what happened; rsync's closing line only repeats the exit status."""
     lines = [line.strip() for line in errors.decode("utf-8", "backslashreplace").splitlines()]
     lines = [line for line in lines if line]
     telling = [line for line in lines if not line.startswith("rsync error:")] or lines
+    if telling and telling[0].startswith(_UNTRUSTED_LINK):
+        advice = "rsync follows no symbolic link of another user in a path it was given; write the real path"
+        return f"{advice}: {' '.join(telling[1:2])}"[:500]
     if telling:
         return telling[0][:500]
     return f"ended by signal {-code}" if code < 0 else f"exit status {code}" if code else ""

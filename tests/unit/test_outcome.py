@@ -268,6 +268,13 @@ def test_a_real_rsync_at_its_target(tmp_path: Path, target: str, expected: Outco
         (10, closing(10), closing(10).decode().strip()),
         (23, b'vanished: "\xff"', 'vanished: "\\xff"'),
         (23, b"x" * 1000, "x" * 500),
+        (
+            3,
+            b"refusing to follow a symlink owned by an untrusted user; use --insecure-links locally or ...\n"
+            b'rsync: [Receiver] change_dir#1 "/link/t/." failed: Too many levels of symbolic links (40)\n',
+            "rsync follows no symbolic link of another user in a path it was given; write the real path: "
+            'rsync: [Receiver] change_dir#1 "/link/t/." failed: Too many levels of symbolic links (40)',
+        ),
     ],
 )
 def test_the_message_is_the_line_that_tells_most(code: int, errors: bytes, message: str) -> None:
