@@ -75,7 +75,7 @@ class Distrust:
 class Checkpoints:
     """The files of one sync, in a folder of their own. Nothing else may write there.
 
-    Begin with `load` or `forget`. `intend` before each run. From time to time, when `is_due`: `begin`, and
+    Begin with `load` or `forget`. `intend` before each run. From time to time, when it is due: `begin`, and
     then `commit` or `abandon`. `forget` as soon as only a full sync can make the target right.
     """
 
@@ -193,15 +193,15 @@ class Checkpoints:
 
     # ------------------------------------------------------------------ from time to time
 
-    def is_due(self) -> bool:
-        """Tell whether it is time for another checkpoint."""
+    def due_in(self) -> float | None:
+        """Return in how many seconds it is time for another checkpoint, None if there is no need for one."""
         if self._has_flaw or self._writing is not None:
-            return False
+            return None
         if self._is_kept and not self._intents:
             # No run since the last one.
-            return False
+            return None
         is_large = self._intents is not None and len(self._intents) > PATHS_PER_FILE // 2
-        return is_large or self._clock().uptime >= self._next_at
+        return 0.0 if is_large else max(0, self._next_at - self._clock().uptime) / 1e9
 
     def begin(
         self,

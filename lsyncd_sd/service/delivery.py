@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from lsyncd_sd.config.model import Sync
@@ -23,7 +22,10 @@ from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity
+from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.errands import Errands, SourceGate
+from lsyncd_sd.service.figures import Figures
+from lsyncd_sd.service.fullsyncs import FullSyncs
 from lsyncd_sd.service.interruptions import (
     INTERRUPTIONS,
     HeldError,
@@ -31,7 +33,8 @@ from lsyncd_sd.service.interruptions import (
     TroubleError,
     UnsettledError,
 )
-from lsyncd_sd.service.journal import Event, Journal
+from lsyncd_sd.service.journal import Journal
+from lsyncd_sd.service.ledger import Ledger
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.standing import Standing
@@ -47,20 +50,8 @@ PATHS_PER_ENTRY = 16
 # How often a held sync looks whether the reason is gone (the source mounted again).
 HOLD_RECHECK_SECONDS = 5.0
 
-
 # How often a full sync that waits for others to the same host asks whether it is its turn.
 HOST_BUSY_SECONDS = 2.0
-
-
-@dataclass(slots=True)
-class Figures:
-    """What this process has done so far, for the status."""
-
-    batches: int = 0
-    files: int = 0
-    bytes: int = 0
-    last_batch: float | None = None
-    full_sync_percent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,15 +69,18 @@ class Stamp:
 class Callbacks:
     """What a delivery asks of its worker, and what it tells.
 
-    `catch_up`: read all that has happened until now; returns the time (ns of CLOCK_REALTIME) before which
-    everything was seen, None if some directory is not watched yet. `on_progress`: the figures changed.
-    `on_ended`: an errand came to its end. `on_source_lost`: the source is not there.
+    `catch_up`: read all that has happened until now; returns False if some directory is not watched yet.
+    `table`: the directories that are watched (see Ledger). `on_progress`: the figures changed. `on_ended`:
+    an errand came to its end. `on_source_lost`: the source is not there. `on_blind`: there were more changes
+    than can be remembered.
     """
 
-    catch_up: Callable[[], int | None]
+    catch_up: Callable[[], bool]
+    table: Callable[[], Iterable[tuple[int, int, bytes]]]
     on_progress: Callable[[], None]
     on_ended: Callable[[], None]
     on_source_lost: Callable[[], None]
+    on_blind: Callable[[], None]
 
 
 _STATES = {
@@ -106,6 +100,7 @@ class Delivery:
         sync: Sync,
         filters: Filter,
         store: Store,
+        checkpoints: Checkpoints,
         locks: Locks,
         journal: Journal,
         standing: Standing,
@@ -118,20 +113,19 @@ class Delivery:
         self._standing = standing
         self._callbacks = callbacks
         self._collator = Collator(Limits(sync.delay, sync.max_changes, sync.open_file_delay))
+        # Nobody has watched until now.
+        self._collator.rescan_begins()
         self._gate = SourceGate(sync.source)
         mirror = RsyncMirror(loop, sync, filters, self._gate.open, self._progress)
         self._links = LinkedNames(loop, self._gate.open, filters)
+        self._ledger = Ledger(loop, sync.source, checkpoints, journal, self)
         self._errands = Errands(
-            sync, filters, self._gate, mirror, self._links, store, locks, journal, accepted
+            sync, filters, self._gate, mirror, self._links, self._ledger, store, locks, journal, accepted
         )
         self._back_off = BackOff(random.Random())  # noqa: S311  (jitter, not a secret)
         self._is_settled = False
-        # Why a full sync is wanted; and why the one under way was: a new wish may come while it runs.
-        self._full_sync_reason = ""
-        self._flight_reason = ""
-        # The number of the last one that was begun, and of the last one that came to its end.
-        self._full_syncs_begun = 0
-        self._full_syncs_done = 0
+        self._is_rescanning = False
+        self._full_syncs = FullSyncs()
         # The collator's stamp of when the whole tree had to be looked at once more.
         self._once_more = 0
         self._retry_at = 0.0
@@ -139,7 +133,7 @@ class Delivery:
         self._timer: Timer | None = None
         self._task: Task | None = None
         self._on_stopped: Callable[[], None] | None = None
-        self.figures = Figures()
+        self.figures = Figures(journal, is_dry_run=sync.is_dry_run)
         self.hold: Hold | None = None
         if sync.is_dry_run:
             standing.set_blind_spot("dry run", "dry_run: nothing is changed on the target")
@@ -156,17 +150,39 @@ class Delivery:
         """The number of failures in a row."""
         return self._back_off.failures
 
-    def source_ready(self, identity: Identity, full_sync_reason: str) -> None:
-        """The source is watched: begin with a full sync."""
+    @property
+    def wants_full_sync(self) -> bool:
+        """Whether nothing less than a full sync can make the target right."""
+        return self._full_syncs.are_needed
+
+    def source_ready(self, identity: Identity) -> None:
+        """The source is watched from now on; what was missed is told by a rescan, or by a full sync."""
         self._gate.identity = identity
         self._links.forget()
         self._is_settled = True
-        self._full_sync_reason = full_sync_reason or self._full_sync_reason
+
+    @property
+    def trusts_source(self) -> bool:
+        """Whether the source looks as if it may be mirrored without asking anybody."""
+        return self._errands.trusts_source
+
+    def rescan_begins(self, reason: str) -> None:
+        """Changes will be added that happened while nobody watched."""
+        self._is_rescanning = True
+        self._collator.rescan_begins()
+        self._standing.enter(State.RESCANNING, reason)
+
+    def rescan_ends(self) -> None:
+        """All changes that nobody saw have been added."""
+        self._is_rescanning = False
+        self._collator.rescan_ends()
         self._poke()
 
     def source_lost(self) -> None:
         """Dispatch nothing until `source_ready`; what runs is cut short, for it may see an empty tree."""
         self._gate.identity = None
+        self._is_rescanning = False
+        self._collator.rescan_begins()
         self._is_settled = False
         self._cut_short()
         self._arm(None)
@@ -175,13 +191,21 @@ class Delivery:
         """Take in changes; nothing is dispatched before `is_settled`: some directory is not watched yet."""
         self._collator.add(changes, self._loop.now())
         self._is_settled = is_settled
+        if is_settled:
+            self._collator.caught_up()
+        if self._collator.needs_rescan and not self.wants_full_sync:
+            self._callbacks.on_blind()
         self._poke()
 
     def request_full_sync(self, reason: str) -> None:
         """Have a full sync, as soon as what runs has ended."""
-        self._full_sync_reason = self._full_sync_reason or reason
+        self._want_full_sync(reason)
         self._retry_at = 0.0
         self._poke()
+
+    def _want_full_sync(self, reason: str) -> None:
+        if self._full_syncs.want(reason):
+            self._ledger.forget()
 
     def expedite(self) -> None:
         """Wait for nothing any more, neither the end of the delay nor the next try after a failure."""
@@ -196,23 +220,17 @@ class Delivery:
 
     def stamp(self) -> Stamp:
         """Return what stands for everything that is not on the target now, as far as it is known."""
-        needed = self._full_syncs_begun + 1 if self._full_sync_reason else 0
-        return Stamp(self._collator.stamp(), needed)
+        return Stamp(self._collator.stamp(), self._full_syncs.number_of_next())
 
     def is_mirrored(self, stamp: Stamp) -> bool:
-        """Tell whether everything that the stamp stands for is on the target.
-
-        A full sync that was begun since takes over what was dirty: it counts until one has succeeded.
-        """
-        return (
-            self._full_syncs_done == self._full_syncs_begun
-            and self._full_syncs_done >= stamp.full_syncs
-            and self._collator.is_done(max(stamp.dirty, self._once_more))
-        )
+        """Tell whether everything that the stamp stands for is on the target."""
+        dirty = max(stamp.dirty, self._once_more)
+        return self._full_syncs.are_done(stamp.full_syncs) and self._collator.is_done(dirty)
 
     def stop(self, grace: float, on_stopped: Callable[[], None]) -> None:
         """Let what runs finish for at most `grace` seconds, then cut it short; then call `on_stopped`."""
         self._on_stopped = on_stopped
+        self._ledger.stop()
         self._arm(None)
         if self._task is None:
             on_stopped()
@@ -232,11 +250,12 @@ class Delivery:
         due = self._due_at()
         if due is None:
             self._arm(None)
-            self._standing.enter(State.IN_SYNC)
+            self._standing.enter(State.RESCANNING if self._is_rescanning else State.IN_SYNC)
+            self._ledger.consider()
         elif due > self._loop.now():
             self._arm(due)
             if self._is_untroubled():
-                self._standing.enter(State.PENDING)
+                self._standing.enter(State.RESCANNING if self._is_rescanning else State.PENDING)
             self._callbacks.on_progress()
         elif self._is_settled:
             self._begin()
@@ -244,14 +263,14 @@ class Delivery:
     def _is_untroubled(self) -> bool:
         """Whether nothing but the delay keeps the target from being equal."""
         return (
-            not self._full_sync_reason
+            not self._full_syncs.wanted
             and self._back_off.failures == 0
             and self.hold is None
             and self._collator.troubled is None
         )
 
     def _due_at(self) -> float | None:
-        if self._full_sync_reason:
+        if self._full_syncs.wanted:
             return self._retry_at
         due = self._collator.due_at()
         return None if due is None else max(due, self._retry_at)
@@ -265,9 +284,7 @@ class Delivery:
 
     def _begin(self) -> None:
         self._arm(None)
-        self._flight_reason, self._full_sync_reason = self._full_sync_reason, ""
-        if self._flight_reason:
-            self._full_syncs_begun += 1
+        if self._full_syncs.begin():
             steps = self._errands.full_sync(self._full_sync_begins)
         else:
             steps = self._errands.batch(self._batch_begins)
@@ -278,7 +295,7 @@ class Delivery:
         self._catch_up()
         self.hold = None
         if self._back_off.failures == 0:
-            self._standing.enter(State.FULL_SYNC, self._flight_reason)
+            self._standing.enter(State.FULL_SYNC, self._full_syncs.under_way)
         # Whatever was seen until here is on disk now, where the full sync will find (nearly) all of it.
         self._collator.full_sync_begins(deletes=self._errands.full_sync_deletes)
 
@@ -293,7 +310,7 @@ class Delivery:
 
     def _catch_up(self) -> None:
         """Take in what happened while the guards were asked: less of it is sent ahead, and then again."""
-        if self._callbacks.catch_up() is None:
+        if not self._callbacks.catch_up():
             raise UnsettledError
         self._collator.caught_up()
 
@@ -301,20 +318,21 @@ class Delivery:
 
     def _done(self, report: Report) -> None:
         self._task = None
-        was_full_sync = bool(self._flight_reason)
         self.figures.full_sync_percent = None
         if report.is_whole:
             self._want_again()
             self._failed_as_a_whole(report)
         else:
-            self._succeeded(report, was_full_sync)
+            self._succeeded(report)
+        self._full_syncs.end(succeeded=not report.is_whole)
         self._after_task()
 
     def _want_again(self) -> None:
         """A full sync that did not come to its end is still wanted."""
-        self._full_sync_reason = self._full_sync_reason or self._flight_reason
+        if self._full_syncs.under_way:
+            self._want_full_sync(self._full_syncs.under_way)
 
-    def _succeeded(self, report: Report, was_full_sync: bool) -> None:
+    def _succeeded(self, report: Report) -> None:
         now = self._loop.now()
         self._back_off.reset()
         self._retry_at = 0.0
@@ -328,10 +346,10 @@ class Delivery:
             # What seemed to be right everywhere may not be: whoever waits for it has to wait for that, too.
             self._once_more = self._collator.stamp()
             self._collator.expedite(now)
-        self._count(report, was_full_sync)
-        if was_full_sync:
-            self._full_syncs_done = self._full_syncs_begun
-        else:
+        state = State.PENDING if len(self._collator) else State.IN_SYNC
+        was_full_sync = bool(self._full_syncs.under_way)
+        self.figures.count(report, state, None if was_full_sync else self._flight_paths)
+        if not was_full_sync:
             self._errands.note_emptiness()
 
     def _failed_in_part(self, report: Report, now: float) -> None:
@@ -352,6 +370,7 @@ class Delivery:
         self.figures.full_sync_percent = None
         self._collator.failed({}, self._loop.now())
         self._want_again()
+        self._full_syncs.end(succeeded=False)
         if isinstance(error, HeldError):
             self._held(error.hold)
         elif isinstance(error, TroubleError):
@@ -372,7 +391,7 @@ class Delivery:
         self.hold = hold
         self._retry_at = self._loop.now() + HOLD_RECHECK_SECONDS
         # Whatever made the guard doubt: once it is gone, nothing short of a full sync is enough.
-        self._full_sync_reason = self._full_sync_reason or "the sync was held"
+        self._want_full_sync("the sync was held")
         self._standing.enter(State.HELD, f"{hold.reason}; {hold.hint}: lsyncd-sd accept {self._sync.name}")
 
     def _trouble(self, verdict: Verdict) -> None:
@@ -383,7 +402,7 @@ class Delivery:
         wait = self._back_off.next(PATIENCE[verdict.outcome])
         self._retry_at = self._loop.now() + wait
         if verdict.outcome is Outcome.TARGET_MISSING:
-            self._full_sync_reason = self._full_sync_reason or "the target was missing"
+            self._want_full_sync("the target was missing")
         state = _STATES.get(verdict.outcome, State.FAILING)
         self._standing.enter(state, verdict.message, verdict.exit_status)
         self._journal.debug(f"trying again in {wait:.0f} s")
@@ -396,35 +415,35 @@ class Delivery:
             self._poke()
         self._callbacks.on_progress()
 
+    # ------------------------------------------------------------------ what a checkpoint asks
+
+    def is_clear(self) -> bool:
+        """Read all that has happened; tell whether all of it is known, and no full sync is wanted."""
+        return (
+            self._gate.identity is not None
+            and self._callbacks.catch_up()
+            and not self._is_rescanning
+            and not self.wants_full_sync
+            and not self._collator.needs_rescan
+        )
+
+    def table(self) -> Iterable[tuple[int, int, bytes]]:
+        """Return the directories that are watched."""
+        return self._callbacks.table()
+
+    def dirty(self) -> Marks:
+        """Return all that is known to be wrong on the target and that no run is at work on."""
+        return self._collator.unsent()
+
+    def in_flight(self) -> Marks:
+        """Return what runs are at work on."""
+        return {**self._collator.in_flight, **self._collator.large_in_flight}
+
     # ------------------------------------------------------------------ figures
 
     def _progress(self, percent: int) -> None:
-        if self._flight_reason and percent != self.figures.full_sync_percent:
+        if self._full_syncs.under_way and percent != self.figures.full_sync_percent:
             self.figures.full_sync_percent = percent
             # After an outage the old state is shown until the target answers: now it did.
-            self._standing.enter(State.FULL_SYNC, self._flight_reason)
+            self._standing.enter(State.FULL_SYNC, self._full_syncs.under_way)
             self._callbacks.on_progress()
-
-    def _count(self, report: Report, was_full_sync: bool) -> None:
-        if report.seconds == 0:
-            # Nothing had to be run: what was dirty is excluded, or gone again.
-            return
-        done = report.done
-        self.figures.batches += 1
-        self.figures.files += done.files
-        self.figures.bytes += done.bytes
-        self.figures.last_batch = time.time()
-        what = f"{'dry run of ' * self._sync.is_dry_run}batch {self.figures.batches}"
-        what += " (full sync)" * was_full_sync
-        self._journal.info(
-            f"{what}: {done.files} files sent ({done.bytes} bytes), {done.deleted} deleted, "
-            f"{report.seconds:.1f} s",
-            Event.FULL_SYNC_DONE if was_full_sync else Event.BATCH_DONE,
-            state=(State.PENDING if len(self._collator) else State.IN_SYNC).value,
-            batch=self.figures.batches,
-            files=done.files,
-            bytes=done.bytes,
-            exit_status=report.verdict.exit_status,
-            duration_usec=int(report.seconds * 1e6),
-            paths=() if was_full_sync else self._flight_paths,
-        )

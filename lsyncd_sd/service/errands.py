@@ -16,6 +16,7 @@ from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity, check_first_run, check_source, check_target
 from lsyncd_sd.service.interruptions import HeldError, HostBusyError, SourceLostError, TroubleError
 from lsyncd_sd.service.journal import Journal
+from lsyncd_sd.service.ledger import Ledger
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.state import Record, Store
@@ -59,6 +60,7 @@ class Errands:
         gate: SourceGate,
         mirror: RsyncMirror,
         links: LinkedNames,
+        ledger: Ledger,
         store: Store,
         locks: Locks,
         journal: Journal,
@@ -69,6 +71,7 @@ class Errands:
         self._gate = gate
         self._mirror = mirror
         self._links = links
+        self._ledger = ledger
         self._store = store
         self._locks = locks
         self._journal = journal
@@ -85,6 +88,15 @@ class Errands:
     def full_sync_deletes(self) -> bool:
         """Whether a full sync deletes on the target at all."""
         return self._mirror.commands.full_sync_deletes
+
+    @property
+    def trusts_source(self) -> bool:
+        """Whether the source looks as if it may be mirrored without asking anybody."""
+        try:
+            identity, is_empty, _sample = self._look_at_source()
+        except SourceLostError:
+            return False
+        return check_source(self._record.memory, identity, is_empty, deletes=True) is None
 
     def full_sync(self, on_begin: Callable[[], None]) -> Steps[Report]:
         """Make the whole target equal; `on_begin` is called when the guards are passed.
@@ -105,6 +117,7 @@ class Errands:
         """Make the target right for the marks, which are taken when the guards are passed."""
         yield from self._check_target()
         marks = yield from self._links.bring_along(take_marks())
+        self._ledger.intend(marks)
         return (yield from self._mirror.batch(marks))
 
     def note_emptiness(self) -> None:

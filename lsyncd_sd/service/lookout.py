@@ -5,8 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lsyncd_sd.loop import Loop, Timer
@@ -112,20 +111,27 @@ class Lookout:
         if not is_the_same:
             self.source_is_gone()
 
-    def catch_up(self) -> int | None:
-        """Read all that has happened until now.
+    @property
+    def is_settled(self) -> bool:
+        """Whether everything heard of so far is watched."""
+        return self._is_watching and self._watcher.settled
 
-        Returns the time (ns of CLOCK_REALTIME) before which everything was seen, None if there is something
-        that is not watched yet: then what follows is told to the listener as ever.
+    def catch_up(self) -> bool:
+        """Read all that has happened until now, and tell it to the listener as ever.
+
+        Return False if the source is not watched, or something in it is not watched yet.
         """
         for _attempt in range(CATCH_UP_ROUNDS):
-            now = time.time_ns()
             self._read()
             if not self._is_watching:
-                return None
+                return False
             if self._watcher.settled:
-                return now
-        return None
+                return True
+        return False
+
+    def directory_table(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the directories that are watched, as a checkpoint takes them."""
+        return self._watcher.directory_table()
 
     # ------------------------------------------------------------------ watching
 
@@ -201,7 +207,7 @@ class Lookout:
 
     def _overflowed(self) -> None:
         self._journal.warning(
-            "the inotify queue has overflowed: changes were lost, a full sync will find them",
+            "the inotify queue has overflowed: the source will be looked through for what was missed",
             Event.OVERFLOW,
         )
         self._pause("the inotify queue has overflowed", OVERFLOW_PAUSE_SECONDS)

@@ -20,7 +20,7 @@ from lsyncd_sd.watch.rescan import fingerprint
 
 FORMAT = 1
 
-# A directory: its number, that of its parent (see watch.rescan.directory_number), and its name.
+# A directory: its number, that of its parent (see watch.ground.directory_number), and its name.
 Row = tuple[int, int, bytes]
 
 _DIGEST_BYTES = 32

@@ -18,12 +18,14 @@ from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.printable import printable, visible
 from lsyncd_sd.service.channel import Channel
+from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.cookies import Cookies
 from lsyncd_sd.service.delivery import Callbacks, Delivery
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.lookout import Listener, Lookout
 from lsyncd_sd.service.notify import Notifier
+from lsyncd_sd.service.recovery import Patient, Recovery
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State, SyncStatus
@@ -98,19 +100,23 @@ class Worker:
             assignment.ping_interval,
             Listener(self._begun, self._watched, self._changed, self._lost, self._report_soon),
         )
+        checkpoints = Checkpoints(assignment.state_directory, sync)
         self._delivery = Delivery(
             self._loop,
             sync,
             filters,
             Store(assignment.state_directory, sync),
+            checkpoints,
             assignment.locks,
             self._journal,
             self._standing,
             Callbacks(
                 self._lookout.catch_up,
+                self._lookout.directory_table,
                 self._report_soon,
                 self._errand_ended,
                 self._lookout.source_is_gone,
+                self._went_blind,
             ),
             assignment.accepted,
         )
@@ -122,7 +128,22 @@ class Worker:
             self._delivery,
             self._lookout.look_again,
         )
-        self._full_sync_reason = assignment.full_sync_reason
+        self._recovery = Recovery(
+            self._loop,
+            sync,
+            filters,
+            checkpoints,
+            self._journal,
+            Patient(
+                begins=self._delivery.rescan_begins,
+                take=self._found,
+                ends=self._looked_through,
+                compare=self._delivery.request_full_sync,
+                pending=lambda: self._delivery.pending,
+            ),
+        )
+        # Why nobody watched until now.
+        self._gap_reason = assignment.full_sync_reason
         self._is_report_due = False
         self._is_stopping = False
 
@@ -167,19 +188,34 @@ class Worker:
         self._waiters.watching_begins()
 
     def _watched(self, identity: Identity) -> None:
-        self._delivery.source_ready(identity, self._full_sync_reason)
+        self._delivery.source_ready(identity)
+        if self._delivery.wants_full_sync or not self._delivery.trusts_source:
+            self._delivery.request_full_sync(self._gap_reason)
+        else:
+            self._recovery.begin(self._gap_reason)
 
     def _changed(self, changes: Sequence[Change | Move], is_settled: bool) -> None:
         self._delivery.add(changes, is_settled=is_settled)
         self._waiters.changed(is_settled=is_settled)
 
     def _lost(self, reason: str) -> None:
-        self._full_sync_reason = reason
+        self._gap_reason = reason
+        self._recovery.stop()
         self._waiters.watching_ends()
         self._delivery.source_lost()
 
     def _errand_ended(self) -> None:
         self._waiters.check()
+
+    def _found(self, changes: list[Change]) -> None:
+        self._delivery.add(changes, is_settled=self._lookout.is_settled)
+
+    def _looked_through(self) -> None:
+        self._delivery.rescan_ends()
+        self._waiters.check()
+
+    def _went_blind(self) -> None:
+        self._recovery.begin("more changes waited than can be remembered")
 
     # ------------------------------------------------------------------ status
 

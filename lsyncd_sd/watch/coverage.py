@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lsyncd_sd.watch import inotify, opening
+from lsyncd_sd.watch.ground import directory_number
 from lsyncd_sd.watch.tree import Node, Tree
 from lsyncd_sd.watch.unwatched import Unwatched
 
@@ -223,6 +224,7 @@ class Coverage:
 
     def _enter(self, place: Place, path: bytes, directory: int) -> None:
         try:
+            number = directory_number(os.fstat(directory), self._root_identity[0], directory)
             wd = inotify.add_watch(self._queue, directory, self._mask)
         except OSError as error:
             self.unwatched.note(path, error)
@@ -241,8 +243,7 @@ class Coverage:
             self._rob(known)
         if at_place is not None and self.tree.holds(at_place):
             self.drop(at_place)
-        inode = os.fstat(directory).st_ino
-        self._list(self.tree.attach(wd, inode, place.parent, place.name), path, directory)
+        self._list(self.tree.attach(wd, number, place.parent, place.name), path, directory)
 
     def _rob(self, known: Node) -> None:
         """The directory is watched under another name: it moved here, ahead of its events (D4)."""

@@ -57,6 +57,18 @@ class Ground:
         return any(mount.kind in KINDS_WITH_UNSEEN_SWAPS for mount in self.mounts)
 
 
+def directory_number(status: os.stat_result, device_of_root: int, descriptor: int) -> int:
+    """Return what names an open directory over reboots, among those of one source. Raises OSError.
+
+    That is its inode; on another file system than the root's, mixed with the id of that: the roots of two
+    file systems have the same inode, and a subvolume of btrfs can be exchanged for its snapshot, full of
+    other files of which none has a new ctime.
+    """
+    if status.st_dev == device_of_root:
+        return status.st_ino
+    return status.st_ino ^ os.statvfs(descriptor).f_fsid
+
+
 class _Line(NamedTuple):
     """What one line of mountinfo says; see proc_pid_mountinfo(5)."""
 

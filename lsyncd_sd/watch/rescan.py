@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lsyncd_sd.plan.change import Change, Depth
+from lsyncd_sd.watch.ground import directory_number
 from lsyncd_sd.watch.opening import open_directory
 
 # How long a rename may take between giving the inode its time and showing the new name, with the one
@@ -72,18 +73,6 @@ def fingerprint(number: int, above: int, name: bytes) -> int:
     digest = hashlib.blake2b(_NUMBERS.pack(number, above), digest_size=8)
     digest.update(name)
     return int.from_bytes(digest.digest(), "little")
-
-
-def directory_number(status: os.stat_result, device_above: int, descriptor: int) -> int:
-    """Return what names an open directory over reboots, for `fingerprint`. Raises OSError.
-
-    That is its inode; where another file system begins, mixed with the id of that: the roots of two file
-    systems have the same inode, and a subvolume of btrfs can be exchanged for its snapshot, full of other
-    files of which none has a new ctime.
-    """
-    if status.st_dev == device_above:
-        return status.st_ino
-    return status.st_ino ^ os.statvfs(descriptor).f_fsid
 
 
 class _Place:
@@ -210,12 +199,13 @@ class Rescan:
             place.below.append(name)
 
     def _enter(self, above: _Place, name: bytes) -> None:
+        assert self._top is not None, "it has begun"
         path = above.path + b"/" + name if above.path else name
         try:
             descriptor = self._open(path)
             try:
                 status = os.fstat(descriptor)
-                number = directory_number(status, above.device, descriptor)
+                number = directory_number(status, self._top.device, descriptor)
             finally:
                 os.close(descriptor)
         except OSError:

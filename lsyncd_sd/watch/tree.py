@@ -10,13 +10,16 @@ from collections.abc import Iterator
 
 
 class Node:
-    """One watched directory. `parent` is None for the root, and for what is no longer in the table."""
+    """One watched directory. `parent` is None for the root, and for what is no longer in the table.
 
-    __slots__ = ("children", "inode", "name", "parent", "wd")
+    `number` names it for a rescan (see ground.directory_number).
+    """
 
-    def __init__(self, wd: int, inode: int, parent: Node | None, name: bytes) -> None:
+    __slots__ = ("children", "name", "number", "parent", "wd")
+
+    def __init__(self, wd: int, number: int, parent: Node | None, name: bytes) -> None:
         self.wd = wd
-        self.inode = inode
+        self.number = number
         self.parent = parent
         self.name = name
         # Most directories have no subdirectories: the dictionary is made with the first one.
@@ -26,7 +29,7 @@ class Node:
 class Tree:
     """Watched directories by watch descriptor, and by parent and name; paths are relative to the root.
 
-    Invariant: `_by_wd` holds exactly the nodes that can be reached from `root`, each under its own number.
+    Invariant: `_by_wd` holds exactly the nodes that can be reached from `root`, each under its own `wd`.
     """
 
     def __init__(self) -> None:
@@ -36,10 +39,10 @@ class Tree:
     def __len__(self) -> int:
         return len(self._by_wd)
 
-    def set_root(self, wd: int, inode: int) -> Node:
+    def set_root(self, wd: int, number: int) -> Node:
         """Make `wd` the root of an empty table."""
         assert not self._by_wd, "the root of a table is set once"
-        self.root = Node(wd, inode, None, b"")
+        self.root = Node(wd, number, None, b"")
         self._by_wd[wd] = self.root
         return self.root
 
@@ -64,10 +67,10 @@ class Tree:
             current = current.parent
         return b"/".join(reversed(parts))
 
-    def attach(self, wd: int, inode: int, parent: Node, name: bytes) -> Node:
-        """Enter a directory; its number and its place must both be free."""
+    def attach(self, wd: int, number: int, parent: Node, name: bytes) -> Node:
+        """Enter a directory; its descriptor and its place must both be free."""
         assert wd not in self._by_wd, "detach a directory before attaching it elsewhere"
-        node = Node(wd, inode, parent, name)
+        node = Node(wd, number, parent, name)
         self._enter(node, parent, name)
         self._by_wd[wd] = node
         return node
@@ -97,6 +100,12 @@ class Tree:
         assert not self.is_at_or_above(node, parent), "detach what would hold itself"
         del node.parent.children[node.name]
         self._enter(node, parent, name)
+
+    def rows(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield each directory but the root: its number, that of its parent, its name."""
+        for node in self._by_wd.values():
+            if node.parent is not None:
+                yield node.number, node.parent.number, node.name
 
     def is_at_or_above(self, node: Node, other: Node) -> bool:
         """Tell whether `node` is `other` or one of its ancestors."""

@@ -6,7 +6,7 @@ The rules by their names (D1 to D10) are in docs/collating.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from lsyncd_sd.plan.change import Change, Depth, Move, Sign
 from lsyncd_sd.watch import inotify
@@ -52,6 +52,10 @@ class Watcher:
     def directories(self) -> int:
         """The number of directories watched."""
         return len(self._tree)
+
+    def directory_table(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield each watched directory but the root: its number (see ground), its parent's, its name."""
+        return self._tree.rows()
 
     @property
     def unwatched(self) -> Mapping[bytes, int]:

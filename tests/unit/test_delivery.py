@@ -14,6 +14,7 @@ from helpers.syncs import local_target, make_sync
 
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.plan.change import Change, Depth, Sign
+from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.delivery import Callbacks, Delivery, Stamp
 from lsyncd_sd.service.journal import Entry, Journal, Priority
 from lsyncd_sd.service.locks import Locks
@@ -45,10 +46,11 @@ class Case:
             sync,
             sync.make_filter(),
             Store(folder / "state", sync),
+            Checkpoints(folder / "state", sync),
             Locks(folder / "locks"),
             journal,
             Standing(journal, lambda: None),
-            Callbacks(lambda: 0, lambda: None, self._ended, lambda: None),
+            Callbacks(lambda: True, lambda: (), lambda: None, self._ended, lambda: None, lambda: None),
             "",
         )
 
@@ -61,7 +63,8 @@ class Case:
 
     def start(self) -> None:
         """The source is watched: a full sync begins."""
-        self.delivery.source_ready(identity_of(os.fsencode(self.source)), "start")
+        self.delivery.source_ready(identity_of(os.fsencode(self.source)))
+        self.delivery.request_full_sync("start")
 
     def change(self, name: str, content: str) -> None:
         (self.source / name).write_text(content)

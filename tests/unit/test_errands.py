@@ -26,9 +26,11 @@ from lsyncd_sd.plan.batch import Mark, Marks, Sample
 from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity, Memory
+from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.errands import Errands, SourceGate
 from lsyncd_sd.service.interruptions import HeldError, HostBusyError, SourceLostError, TroubleError
 from lsyncd_sd.service.journal import Entry, Journal, Priority
+from lsyncd_sd.service.ledger import Ledger
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import FULL_SYNCS_PER_HOST, Locks
 from lsyncd_sd.service.state import Record, Store
@@ -78,6 +80,15 @@ class FakeMirror:
         yield
 
 
+class NothingKnown:
+    """What a ledger would ask; no test here lets it."""
+
+    def is_clear(self) -> bool:
+        raise AssertionError
+
+    table = dirty = in_flight = is_clear
+
+
 class Case:
     """One sync with a source that holds one file."""
 
@@ -105,8 +116,10 @@ class Case:
         journal = Journal(self, Priority.DEBUG)
         mirror: Any = self.mirror
         links = LinkedNames(Loop(), self.gate.open, filters)
+        checkpoints = Checkpoints(self.folder / "state", self.sync)
+        ledger = Ledger(Loop(), self.sync.source, checkpoints, journal, NothingKnown())
         self.errands = Errands(
-            self.sync, filters, self.gate, mirror, links, self.store, self.locks, journal, accepted
+            self.sync, filters, self.gate, mirror, links, ledger, self.store, self.locks, journal, accepted
         )
 
     def write(self, entry: Entry) -> None:

@@ -14,12 +14,12 @@ import pytest
 from helpers.waiting import wait_until
 
 from lsyncd_sd.plan.change import Change, Depth
+from lsyncd_sd.watch.ground import directory_number
 from lsyncd_sd.watch.rescan import (
     RENAME_SLACK_NS,
     Intent,
     Known,
     Rescan,
-    directory_number,
     fingerprint,
 )
 

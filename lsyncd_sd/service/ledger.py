@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Writes down, beside whatever runs, what a rescan will need: checkpoints, and what each run may change."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Protocol
+
+from lsyncd_sd.loop import Loop, Timer
+from lsyncd_sd.mirror.process import Process, Result, start_function
+from lsyncd_sd.plan.batch import Mark, Marks
+from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.service.checkpoint import Checkpoints
+from lsyncd_sd.service.journal import Journal
+from lsyncd_sd.service.moments import Moment
+from lsyncd_sd.watch import ground
+
+# Writing a checkpoint flushes file systems to disk; one that takes longer is given up. A guess.
+WRITING_SECONDS = 600.0
+
+_LEVEL = Mark(Depth.LEVEL, exact=False)
+
+
+class View(Protocol):
+    """What is known about source and target at this moment."""
+
+    def is_clear(self) -> bool:
+        """Read all that has happened; tell whether all of it is known, and no full sync is wanted."""
+
+    def table(self) -> Iterable[tuple[int, int, bytes]]:
+        """Return the directories that are watched: their number, that of their parent, their name."""
+
+    def dirty(self) -> Marks:
+        """Return all that is known to be wrong on the target and that no run is at work on."""
+
+    def in_flight(self) -> Marks:
+        """Return what runs are at work on."""
+
+
+class Ledger:
+    """The checkpoints of one sync. A disk that cannot be written to costs a full sync later, no more."""
+
+    def __init__(
+        self, loop: Loop, source: str, checkpoints: Checkpoints, journal: Journal, view: View
+    ) -> None:
+        self._loop = loop
+        self._source = os.fsencode(source)
+        self._checkpoints = checkpoints
+        self._journal = journal
+        self._view = view
+        self._timer: Timer | None = None
+        self._process: Process | None = None
+        self._is_looking = False
+
+    def intend(self, marks: Marks) -> None:
+        """Have on disk what the run that follows may change: these, and the directories they are in."""
+        touched = dict(marks)
+        for path in marks:
+            # What is gone is deleted by way of its directory.
+            parent = path.rpartition(b"/")[0]
+            touched[parent] = touched[parent].merged(_LEVEL) if parent in touched else _LEVEL
+        try:
+            self._checkpoints.intend(touched)
+        except OSError as error:
+            self._complain(error)
+
+    def forget(self) -> None:
+        """Only a full sync can make the target right: whatever happens, nothing else may be tried."""
+        if self._process is not None:
+            self._process.cut_short()
+        try:
+            self._checkpoints.forget()
+        except OSError as error:
+            self._complain(error)
+
+    def consider(self) -> None:
+        """Make a checkpoint if it is time; otherwise see again when it will be."""
+        if self._process is not None or self._is_looking:
+            return
+        wait = self._checkpoints.due_in()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if wait is None:
+            return
+        if wait > 0:
+            self._timer = self._loop.call_later(wait, self.consider)
+            return
+        # What is read now may be a reason to consider it.
+        self._is_looking = True
+        try:
+            self._begin()
+        finally:
+            self._is_looking = False
+
+    def _begin(self) -> None:
+        taken_at = Moment.now()
+        if not self._view.is_clear():
+            return
+        try:
+            writing = self._checkpoints.begin(
+                taken_at,
+                ground.look(self._source),
+                self._view.table(),
+                self._view.dirty(),
+                self._view.in_flight(),
+            )
+            # The process begins as a copy of this one: the table cannot change under its hands.
+            self._process = start_function(self._loop, writing, self._written)
+        except OSError as error:
+            self._checkpoints.abandon()
+            self._complain(error)
+            return
+        self._process.limit(WRITING_SECONDS)
+
+    def _written(self, result: Result) -> None:
+        self._process = None
+        if result.code != 0:
+            self._checkpoints.abandon()
+            self._journal.warning(f"no checkpoint: {result.errors.decode('utf-8', 'backslashreplace')}")
+            return
+        try:
+            self._checkpoints.commit()
+        except OSError as error:
+            self._complain(error)
+
+    def stop(self) -> None:
+        """Give up a checkpoint that is being made; the one before goes on to count."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._process is not None:
+            self._process.cut_short()
+
+    def _complain(self, error: OSError) -> None:
+        self._journal.error(
+            f"cannot write {self._checkpoints.folder}: {error.strerror}; after a crash or an overflow the "
+            "whole tree will be compared",
+            repeats_as="checkpoint",
+            errno=error.errno or 0,
+        )
