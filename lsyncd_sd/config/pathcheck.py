@@ -30,11 +30,16 @@ _KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """What stands at a path: `words` say it, `barrier` is what above it keeps it from being mirrored."""
+    """What stands at a path, as rsync sees it.
+
+    `words` say it, `barrier` is what above it keeps it from being mirrored. `by_link`: it is seen through a
+    symbolic link, which rsync is told to follow.
+    """
 
     is_directory: bool
     words: str
     barrier: str = ""
+    by_link: bool = False
 
 
 def check_path(files: Sequence[str], path: str, write: Write) -> ExitStatus:
@@ -90,7 +95,9 @@ def _say(sync: Sync, path: bytes, is_taken_for_directory: bool, write: Write) ->
         write(f"    {found.barrier}\n")
         return False
     write(f"    {_why(reason, path, 'hidden', 'shown')}\n")
-    if found.is_directory:
+    if found.by_link:
+        write("    not watched behind the link: only full syncs see what changes there\n")
+    elif found.is_directory:
         write(f"    {'watched' if is_mirrored else 'not watched, nor is anything in it'}\n")
     write(f"    on the target: {_on_the_target(sync, filters, path, found.is_directory, is_hidden)}\n")
     return is_mirrored
@@ -99,13 +106,18 @@ def _say(sync: Sync, path: bytes, is_taken_for_directory: bool, write: Write) ->
 def _look(sync: Sync, path: bytes, is_taken_for_directory: bool) -> _Found:
     root = os.fsencode(sync.source)
     device = None
+    by_link = False
     for above in _steps(path):
         try:
             status = os.lstat(root + above)
+            if above and sync.follows_links and stat.S_ISLNK(status.st_mode):
+                status = os.stat(root + above)
+                by_link = True
         except OSError as error:
             return _not_seen(error, is_taken_for_directory)
         if above == b"/" + path:
-            return _Found(stat.S_ISDIR(status.st_mode), _kind(status.st_mode))
+            words = f"{_kind(status.st_mode)}{' by a link' if by_link else ''}"
+            return _Found(stat.S_ISDIR(status.st_mode), words, by_link=by_link)
         if above and not stat.S_ISDIR(status.st_mode):
             words = f"{printable(above[1:])} above it is {_kind(status.st_mode)}, and mirrored as that"
             return _Found(False, "behind it", words)

@@ -18,8 +18,9 @@ from lsyncd_sd.plan.batch import Batch
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES
 
-# Rules go on the command line, which the kernel limits to 2 MiB, and each may be some KiB long.
+# Rules go on the command line, which the kernel limits to 2 MiB; a sync's own may take a quarter of that.
 RULES_PER_RUN = 400
+_RULE_BYTES_PER_RUN = 1024 * 1024
 
 # rsync writes `.NAME.XXXXXX` and cuts NAME so that the whole has at most 255 bytes (receiver.c); from here
 # on it is not worth knowing where exactly.
@@ -257,8 +258,8 @@ class Commands:
 
     def _unreadable_rules(self) -> list[str]:
         # Beyond a command line's worth there is no point: then everything is tried, and fails, together.
-        paths = sorted(self.unreadable) if len(self.unreadable) <= RULES_PER_RUN else []
-        return [f"--exclude=/{_pattern(path)}" for path in paths if path]
+        parts = list(_chunks(self.unreadable))
+        return [f"--exclude=/{_pattern(path)}" for path in parts[0] if path] if len(parts) == 1 else []
 
     def _options(self, before: Sequence[str] = (), *, window: bool = True) -> list[str]:
         """Return what every command begins with; `before` are rules that go before the sync's own."""
@@ -272,10 +273,26 @@ def _list(paths: Iterable[bytes], suffix: bytes = b"") -> bytes:
     return b"".join(b"./" + path + (suffix if path else b"") + b"\0" for path in paths)
 
 
+def _rule_bytes(path: bytes) -> int:
+    """Return about how many bytes the rules for a path take, at most.
+
+    Escapes double a path; there are two rules for it and one for its directory, each with its option.
+    """
+    return 3 * (2 * len(path) + 64)
+
+
 def _chunks(paths: Iterable[bytes]) -> Iterator[list[bytes]]:
-    listed = sorted(paths)
-    for start in range(0, len(listed), RULES_PER_RUN):
-        yield listed[start : start + RULES_PER_RUN]
+    """Yield the paths in parts whose rules fit into one command line."""
+    chunk: list[bytes] = []
+    size = 0
+    for path in sorted(paths):
+        size += _rule_bytes(path)
+        if chunk and (len(chunk) == RULES_PER_RUN or size > _RULE_BYTES_PER_RUN):
+            yield chunk
+            chunk, size = [], _rule_bytes(path)
+        chunk.append(path)
+    if chunk:
+        yield chunk
 
 
 def _pattern(path: bytes) -> str:

@@ -43,7 +43,7 @@ BATCH_SHAPES = (
     Shape.SUBTREES,
     Shape.LEVELS,
 )
-BATCH = Batch({b"exact"}, {b"entry"}, {b"exact-tree"}, {b"tree"}, {b"level"})
+BATCH = Batch({b"exact"}, {b"entry"}, {b"exact-tree"}, {b"tree"}, levels={b"level"})
 
 WITH_DELETE = {Delete.ALWAYS, Delete.RUNNING}
 
@@ -308,7 +308,7 @@ ODD = [b"#hash", b";semicolon", b"new\nline", b"-leading", b"\xff\xfe", b" ", b"
 @pytest.mark.parametrize("path", ODD)
 def test_a_list_begins_each_name_with_a_dot_and_ends_it_with_nul(path: bytes) -> None:
     some = commands()
-    batch = Batch({path}, {path}, {path}, {path}, {path})
+    batch = Batch({path}, {path}, {path}, {path}, levels={path})
     for shape in (Shape.EXACT_ENTRIES, Shape.ENTRIES, Shape.EXACT_SUBTREES, Shape.SUBTREES):
         assert run_of(shape, some, batch).stdin == b"./" + path + b"\0"
     assert run_of(Shape.LEVELS, some, batch).stdin == b"./" + path + b"/\0"
@@ -316,7 +316,7 @@ def test_a_list_begins_each_name_with_a_dot_and_ends_it_with_nul(path: bytes) ->
 
 
 def test_no_name_is_ever_on_a_command_line_but_in_a_rule() -> None:
-    batch = Batch({b"secret"}, {b"secret"}, {b"secret"}, {b"secret"}, {b"secret"})
+    batch = Batch({b"secret"}, {b"secret"}, {b"secret"}, {b"secret"}, levels={b"secret"})
     for shape in BATCH_SHAPES:
         assert not any("secret" in word for word in run_of(shape, commands(), batch).arguments)
 
@@ -374,6 +374,18 @@ def test_many_leftovers_are_removed_in_several_runs() -> None:
     for run in runs:
         assert set(run.stdin.split(b"\0")) - {b""} == {b"./" + path[:2] for path in run.paths}
     assert list(commands().leftover_runs([])) == []
+
+
+@pytest.mark.parametrize("name", [b"a", b"*"])
+def test_rules_for_long_paths_fit_into_the_command_line(name: bytes) -> None:
+    paths = [b"%03d/" % number + b"/".join([name * 200] * 20) for number in range(RULES_PER_RUN)]
+    some = commands(delete=Delete.RUNNING)
+    for runs in (some.leftover_runs(paths), some.gone_runs(paths)):
+        for run in runs:
+            assert sum(len(os.fsencode(word)) + 9 for word in run.arguments) < 1_200_000
+    some.unreadable = set(paths)
+    arguments = some.full_run(may_create=False).arguments
+    assert not any(word.startswith("--exclude") for word in arguments)
 
 
 @pytest.mark.parametrize("name", [b"a", b".dot", b"*?[x]\\", b"\xff\nb", b"n" * 255, "ü".encode() * 127])

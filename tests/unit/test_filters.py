@@ -2,7 +2,10 @@
 """Tests plan/filters.py by tables; tests/live/test_filters_against_rsync.py asks rsync itself.
 
 Tried with the mutants named there, and with three more: the source itself is matched, a pattern may be one
-byte longer, plain backtracking instead of atomic groups. Each made it fail.
+byte longer, plain backtracking instead of atomic groups. Each made it fail. So did, for rules: one side's
+asked for the other's; `delete_excluded` ignored; a rule's `!`, `p` or name not handed on; negation lost, or
+for directories only; clearing ignored; `s` with `r` as `r`; perishable rules counted in a directory that
+goes, or never; a parent's exception taken for the answer; a comma or underscore not understood.
 """
 
 from __future__ import annotations

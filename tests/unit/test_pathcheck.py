@@ -102,6 +102,19 @@ MIRRORED = [
         ["d/link/x (behind it): not mirrored", "d/link above it is a symbolic link, and mirrored as that"],
     ),
     (
+        "d/link/e",
+        ["rsync: {copy_dirlinks: true}"],
+        ["d/link/e (a directory by a link): mirrored", "no rule is about it",
+         "not watched behind the link: only full syncs see what changes there", GONE],
+    ),
+    (
+        "d/link",
+        ["rsync: {copy_links: true}", "exclude: link/"],
+        ["d/link (a directory by a link): not mirrored", "hidden by 'link/' (home.yaml:4:10)",
+         "not watched behind the link: only full syncs see what changes there",
+         "on the target: kept: protected by 'link/' (home.yaml:4:10)"],
+    ),
+    (
         "d/a\n\udcff",
         [],
         ["d/a\\x0a\\xff (not there, taken for a file; a directory ends in a slash): mirrored",
