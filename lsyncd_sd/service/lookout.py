@@ -8,10 +8,12 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
+from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop, Timer
 from lsyncd_sd.plan.change import Change, Depth, Move
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.printable import printable
+from lsyncd_sd.service.blindspots import COMPARE_SECONDS, BlindSpots, watch_limit_hint
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.notify import Notifier
 from lsyncd_sd.service.standing import Standing
@@ -27,10 +29,6 @@ OVERFLOW_PAUSE_SECONDS = 1.0
 
 # How often `catch_up` reads. A guess: a tree that grows without end must not keep the loop for itself.
 CATCH_UP_ROUNDS = 8
-
-# How often what could not be watched is mirrored by looking. A guess: seldom enough for a large tree.
-UNWATCHED_RESCAN_SECONDS = 600.0
-
 
 @dataclass(frozen=True, slots=True)
 class Listener:
@@ -55,7 +53,7 @@ class Lookout:
     def __init__(
         self,
         loop: Loop,
-        source: str,
+        sync: Sync,
         queue: int,
         watcher: Watcher,
         journal: Journal,
@@ -65,7 +63,7 @@ class Lookout:
         listener: Listener,
     ) -> None:
         self._loop = loop
-        self._path = os.fsencode(source)
+        self._path = path = os.fsencode(sync.source)
         self._queue = queue
         self._watcher = watcher
         self._journal = journal
@@ -79,7 +77,9 @@ class Lookout:
         self._watched: Identity | None = None
         self._read_timer: Timer | None = None
         self._walk_timer: Timer | None = None
-        self._told_unwatched: set[bytes] = set()
+        self._blind_spots = BlindSpots(
+            path, watcher, journal, standing, one_file_system=sync.one_file_system
+        )
 
     @property
     def directories(self) -> int:
@@ -89,7 +89,7 @@ class Lookout:
     def start(self) -> None:
         """Begin to watch; the source is waited for as long as it is not there."""
         self._start_watching()
-        self._loop.call_later(UNWATCHED_RESCAN_SECONDS, self._rescan_now_and_then)
+        self._loop.call_later(COMPARE_SECONDS, self._rescan_now_and_then)
 
     def stop(self) -> None:
         """Look no more."""
@@ -143,6 +143,7 @@ class Lookout:
             with Source(self._path) as source:
                 self._watched = source.identity()
                 self._watcher.restart()
+            self._blind_spots.look_at_ground()
         except OSError as error:
             self._cannot_watch(error)
             return
@@ -155,7 +156,7 @@ class Lookout:
     def _cannot_watch(self, error: OSError) -> None:
         place = printable(self._path)
         if error.errno == errno.ENOSPC:
-            reason = f"no inotify watches are left: {_watch_limit_hint(1)}"
+            reason = f"no inotify watches are left: {watch_limit_hint(1)}"
             self._journal.error(f"cannot watch {place}: {reason}", Event.WATCH_LIMIT, errno=errno.ENOSPC)
             self._standing.enter(State.FAILING, reason)
         else:
@@ -172,7 +173,7 @@ class Lookout:
             self._listener.on_progress()
             self._walk_timer = self._loop.call_later(0, self._walk)
             return
-        self._tell_unwatched()
+        self._blind_spots.tell()
         self.check_source()
         if not self._is_watching or self._watched is None:
             return
@@ -192,8 +193,7 @@ class Lookout:
         elif self._watcher.overflowed:
             self._overflowed()
         else:
-            if self._watcher.unwatched:
-                self._tell_unwatched()
+            self._blind_spots.tell()
             if changes:
                 self._listener.on_progress()
             self._listener.on_changes(changes, self._watcher.settled)
@@ -229,40 +229,7 @@ class Lookout:
         self._listener.on_lost(reason)
         self._loop.call_later(seconds, self._start_watching)
 
-    # ------------------------------------------------------------------ what cannot be watched
-
-    def _tell_unwatched(self) -> None:
-        new = self._watcher.unwatched.keys() - self._told_unwatched
-        if not new:
-            return
-        self._told_unwatched |= new
-        self._tell_watch_limit([path for path in new if self._watcher.unwatched[path] == errno.ENOSPC])
-        for path in sorted(new):
-            number = self._watcher.unwatched[path]
-            if number != errno.ENOSPC:
-                self._journal.warning(
-                    f"cannot watch {printable(path)}: {os.strerror(number)}; what is below it is "
-                    f"compared every {UNWATCHED_RESCAN_SECONDS / 60:.0f} minutes",
-                    Event.DIRECTORY_UNREADABLE,
-                    path=path,
-                    errno=number,
-                )
-
-    def _tell_watch_limit(self, paths: list[bytes]) -> None:
-        if not paths:
-            return
-        total = sum(number == errno.ENOSPC for number in self._watcher.unwatched.values())
-        total += self._watcher.unwatched_uncounted
-        hint = _watch_limit_hint(self._watcher.directories + total)
-        message = f"{total} directories and what is below them are not watched: {hint}"
-        self._standing.set_blind_spot("watches", message)
-        self._journal.error(
-            message,
-            Event.WATCH_LIMIT,
-            repeats_as="watch limit",
-            errno=errno.ENOSPC,
-            path=min(paths),
-        )
+    # ------------------------------------------------------------------ what no event tells of
 
     def look_again(self) -> None:
         """See to what no event tells of: another source at the same path, and what is not watched."""
@@ -271,18 +238,9 @@ class Lookout:
 
     def _rescan_now_and_then(self) -> None:
         self._rescan_unwatched()
-        self._loop.call_later(UNWATCHED_RESCAN_SECONDS, self._rescan_now_and_then)
+        self._loop.call_later(COMPARE_SECONDS, self._rescan_now_and_then)
 
     def _rescan_unwatched(self) -> None:
-        paths = [b""] if self._watcher.unwatched_uncounted else list(self._watcher.unwatched)
-        changes = [Change(path, Depth.SUBTREE, False) for path in paths]
+        changes = [Change(path, Depth.SUBTREE, False) for path in self._blind_spots.paths()]
         if changes and self._is_watching and not self._is_stopped:
             self._listener.on_changes(changes, self._watcher.settled)
-
-
-def _watch_limit_hint(needed: int) -> str:
-    """Return what to type; half as many again leaves room for the other programs of the same user."""
-    return (
-        f"sysctl fs.inotify.max_user_watches={max(8192, needed + needed // 2)} "
-        "(and in /etc/sysctl.d/ to keep it), then `lsyncd-sd restart` this sync"
-    )

@@ -91,7 +91,7 @@ class Worker:
         watcher = Watcher(assignment.queue, os.fsencode(sync.source), scope)
         self._lookout = Lookout(
             self._loop,
-            sync.source,
+            sync,
             assignment.queue,
             watcher,
             self._journal,

@@ -19,6 +19,13 @@ KINDS_WITH_TIMES = frozenset({"btrfs", "ext2", "ext3", "ext4", "f2fs", "tmpfs", 
 # Where RENAME_EXCHANGE does not: of two names that change places only their directory's time tells.
 KINDS_WITH_UNSEEN_SWAPS = frozenset({"f2fs", "xfs"})
 
+# Where others may change what no event here tells of: hosts on the network, and file systems in user space,
+# which show what lies elsewhere. (fuseblk is a disk of this machine.)
+KINDS_SHARED = frozenset(
+    {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse", "gfs2", "lustre", "nfs", "nfs4", "ocfs2"}
+    | {"orangefs", "smb3", "smbfs", "virtiofs"}
+)
+
 _MOUNTINFO = "/proc/self/mountinfo"
 _ESCAPE = re.compile(rb"\\([0-7]{3})")
 
@@ -50,6 +57,11 @@ class Ground:
                 where = f" at {printable(mount.path)}" if mount.path else ""
                 return f"the times of the file system {mount.kind}{where} do not tell of every change"
         return ""
+
+    def shared(self, *, one_file_system: bool) -> list[Mount]:
+        """Return the file systems on which others may change something that no event tells of."""
+        mounts = self.mounts[:1] if one_file_system else self.mounts
+        return [mount for mount in mounts if mount.kind.partition(".")[0] in KINDS_SHARED]
 
     @property
     def swaps_unseen(self) -> bool:

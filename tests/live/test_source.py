@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from helpers.daemon import Daemon
 from helpers.waiting import wait_until
-from live.conftest import Pair, StartDaemon
+from live.conftest import Pair, StartDaemon, needs_root
 
 pytestmark = pytest.mark.live
 
@@ -73,3 +74,42 @@ def test_link_that_leads_elsewhere_is_noticed(
     wait_until(lambda: names(local.target) == {"second"}, "the other one is mirrored", describe=running.log)
     (second / "later").touch()
     wait_until((local.target / "later").exists, "and watched", describe=running.log)
+
+
+def test_a_shared_file_system_is_compared_now_and_then(local: Pair, daemon: StartDaemon) -> None:
+    """What is changed behind a file system in user space raises no event on it, as on a network's."""
+    needs_root()
+    behind = local.source.parent / "behind"
+    behind.mkdir()
+    subprocess.run(["bindfs", behind, local.source], check=True)
+    try:
+        (local.source / "file").write_text("first")
+        running = daemon(local.settings())
+        status = running.wait_for_state("home", "degraded")
+        assert f"{local.source} is on fuse" in status["reason"]
+        assert "compared with the target every 10 minutes" in status["reason"]
+        (local.source / "through").write_text("the mount")
+        wait_until((local.target / "through").exists, "what is changed here arrives", describe=running.log)
+        (behind / "other").write_text("of another host")
+        assert running.command("sync", "home", "--wait").returncode == 0
+        assert (local.target / "other").read_text() == "of another host"
+        assert running.stop() == 0
+    finally:
+        subprocess.run(["umount", local.source], check=True)
+
+
+def test_a_shared_file_system_below_is_compared_too(local: Pair, daemon: StartDaemon) -> None:
+    needs_root()
+    behind, below = local.source.parent / "behind", local.source / "below"
+    behind.mkdir()
+    below.mkdir()
+    subprocess.run(["bindfs", behind, below], check=True)
+    try:
+        running = daemon(local.settings())
+        assert f"{below} is on fuse" in running.wait_for_state("home", "degraded")["reason"]
+        (behind / "other").write_text("of another host")
+        assert running.command("sync", "home", "--wait").returncode == 0
+        assert (local.target / "below/other").read_text() == "of another host"
+        assert running.stop() == 0
+    finally:
+        subprocess.run(["umount", below], check=True)
