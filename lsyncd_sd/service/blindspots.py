@@ -45,11 +45,12 @@ class BlindSpots:
         if shared == self._shared:
             return
         self._shared = shared
-        places = ", ".join(
-            f"{printable(os.path.join(self._path, mount.path).rstrip(b"/"))} is on {mount.kind}" for mount in shared
-        )
+        places = ", ".join(f"{self._shown(mount)} is on {mount.kind}" for mount in shared)
         message = f"{places}: what others change there no event tells of, so it is {_EVERY}"
         self._standing.set_blind_spot("shared", message if shared else "")
+
+    def _shown(self, mount: Mount) -> str:
+        return printable(os.path.join(self._path, mount.path).rstrip(b"/"))
 
     def tell(self) -> None:
         """Tell of each directory that cannot be watched, once."""
