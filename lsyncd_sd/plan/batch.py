@@ -159,6 +159,7 @@ def _list_one(batch: Batch, path: bytes, mark: Mark, kind_of: LookUp, is_hidden:
         # The filter may hide only what stands there now (`name/` hides directories): whether what the
         # target holds under the name must go is rsync's to decide, with the same filter.
         batch.levels.add(_parent(standing))
+        batch.gone.add(standing)
     elif kind is Kind.DIRECTORY:
         _list_directory(batch, path, mark)
     elif mark.exact or not is_whole:

@@ -11,7 +11,7 @@ import contextlib
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -28,7 +28,7 @@ from lsyncd_sd.mirror.process import Result
 from lsyncd_sd.mirror.rsync import Report, RsyncMirror
 from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.collator import Collator, Limits
-from lsyncd_sd.plan.filters import Filter
+from lsyncd_sd.plan.filters import Filter, WrittenRule
 from lsyncd_sd.watch import inotify, watcher
 from lsyncd_sd.watch.coverage import Scope
 from lsyncd_sd.watch.source import Source
@@ -46,13 +46,13 @@ class Rig:
     def __init__(
         self,
         playground: Playground,
-        excludes: Iterable[str],
+        rules: Sequence[str],
         *,
         delete: Delete = Delete.ALWAYS,
         real_rsync: bool = False,
     ) -> None:
         self.playground = playground
-        self.filters = Filter.from_excludes(tuple(excludes))
+        self.filters = Filter.from_rules(WrittenRule(text) for text in rules)
         self.queue = inotify.open_queue()
         scope = Scope(self.filters.excludes, self.filters.depends_on_place)
         self.watcher = Watcher(self.queue, playground.source, scope)
@@ -66,7 +66,7 @@ class Rig:
         sync = make_sync(
             source=os.fsdecode(playground.source),
             target=local_target(self._target_path),
-            exclude=tuple(excludes),
+            filter=tuple(rules),
             delete=delete,
         )
         self._mirror = RsyncMirror(

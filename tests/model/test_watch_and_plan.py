@@ -77,7 +77,7 @@ STEPS = st.one_of(
     st.tuples(st.just("walk"), st.sampled_from([1, 2, 1000])),
     st.tuples(st.just("overflow")),
 )
-EXCLUDES = st.sampled_from([(), ("b",), ("a/",), ("/a/b",)])
+RULES = st.sampled_from([(), ("- b",), ("- a/",), ("- /a/b",), ("H b",), ("H /a/b", "- a/")])
 DELETE = st.sampled_from([Delete.ALWAYS, Delete.ALWAYS, Delete.RUNNING, Delete.NEVER])
 
 
@@ -97,7 +97,7 @@ def check(
     steps: list[Step],
     *,
     watched_before: bool = True,
-    excludes: tuple[str, ...] = (),
+    rules: tuple[str, ...] = (),
     delete: Delete = Delete.ALWAYS,
     real_rsync: bool = False,
     leftovers: bool = True,
@@ -107,7 +107,7 @@ def check(
         playground = Playground(base.encode())
         for operation in before:
             playground.do(operation)
-        with Rig(playground, excludes, delete=delete, real_rsync=real_rsync) as rig:
+        with Rig(playground, rules, delete=delete, real_rsync=real_rsync) as rig:
             if watched_before:
                 rig.settle()
             for name, *arguments in steps:
@@ -124,12 +124,12 @@ def number_of_examples(request: pytest.FixtureRequest, quick: int) -> int:
 
 def test_any_sequence_converges(folder: Path, request: pytest.FixtureRequest) -> None:
     @settings(max_examples=number_of_examples(request, 400))
-    @given(st.lists(OPERATIONS, max_size=8), st.lists(STEPS, max_size=25), st.booleans(), EXCLUDES, DELETE)
+    @given(st.lists(OPERATIONS, max_size=8), st.lists(STEPS, max_size=25), st.booleans(), RULES, DELETE)
     def converges(
         before: list[Operation],
         steps: list[Step],
         watched_before: bool,
-        excludes: tuple[str, ...],
+        rules: tuple[str, ...],
         delete: Delete,
     ) -> None:
         check(
@@ -137,7 +137,7 @@ def test_any_sequence_converges(folder: Path, request: pytest.FixtureRequest) ->
             before,
             steps,
             watched_before=watched_before,
-            excludes=excludes,
+            rules=rules,
             delete=delete,
             leftovers=False,
         )
@@ -147,9 +147,9 @@ def test_any_sequence_converges(folder: Path, request: pytest.FixtureRequest) ->
 
 def test_any_sequence_converges_with_rsync_itself(folder: Path, request: pytest.FixtureRequest) -> None:
     @settings(max_examples=number_of_examples(request, 15))
-    @given(st.lists(OPERATIONS, max_size=8), st.lists(STEPS, max_size=15), EXCLUDES)
-    def converges(before: list[Operation], steps: list[Step], excludes: tuple[str, ...]) -> None:
-        check(folder, before, steps, excludes=excludes, real_rsync=True)
+    @given(st.lists(OPERATIONS, max_size=8), st.lists(STEPS, max_size=15), RULES)
+    def converges(before: list[Operation], steps: list[Step], rules: tuple[str, ...]) -> None:
+        check(folder, before, steps, rules=rules, real_rsync=True)
 
     converges()
 
@@ -169,12 +169,12 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
     "an excluded name changes the time of its directory": (
         [],
         [do(("write", b"b"))],
-        {"excludes": ("b",)},
+        {"rules": ("- b",)},
     ),
     "an excluded kind takes the place of a file": (
         ONE_FILE,
         [do(("swap", b"a", "d"))],
-        {"excludes": ("a/",)},
+        {"rules": ("- a/",)},
     ),
     "a file that became another one waits while a full sync begins": (
         ONE_FILE,
@@ -283,19 +283,20 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
 def test_what_is_seen_to_go(folder: Path, real_rsync: bool, delete: Delete) -> None:
     with TemporaryDirectory(dir=folder) as base:
         playground = Playground(base.encode())
-        for operation in (*TWO_DIRECTORIES, ("write", b"a/c"), ("write", b"a/stays")):
+        for operation in (*TWO_DIRECTORIES, ("write", b"a/c"), ("write", b"a/stays"), ("write", b"c")):
             playground.do(operation)
-        with Rig(playground, (), delete=delete, real_rsync=real_rsync) as rig:
+        with Rig(playground, ("- c/",), delete=delete, real_rsync=real_rsync) as rig:
             rig.settle()
             # gone while nobody looked, and gone before everybody's eyes
             playground.do(("remove", b"a/stays"))
             rig.overflow()
             rig.settle()
-            for operation in (("remove", b"a/c"), ("rename", b"b", b"d")):
+            # and a file in whose place is what the filter hides
+            for operation in (("remove", b"a/c"), ("rename", b"b", b"d"), ("swap", b"c", "d")):
                 playground.do(operation)
             rig.settle()
             extra = set(rig.held_by_target()) - set(rig.expected())
-    seen_to_go = {b"a/c", b"b", b"b/b", b"b/b/f"}
+    seen_to_go = {b"a/c", b"b", b"b/b", b"b/b/f", b"c"}
     assert extra == {b"a/stays"} | (set() if delete is Delete.RUNNING else seen_to_go)
 
 

@@ -73,8 +73,8 @@ def lists(marks: dict[bytes, tuple[Depth, bool]]) -> dict[str, set[bytes]]:
         (b"", (ENTRY, LOOSE), {"levels": {b""}}),
         (b"", (LEVEL, LOOSE), {"levels": {b""}}),
         # what the filter hides: the target may hold another kind under the name
-        (b"cache", (SUBTREE, EXACT), {"levels": {b""}}),
-        (b"d/x.o", (ENTRY, EXACT), {"levels": {b"d"}}),
+        (b"cache", (SUBTREE, EXACT), {"levels": {b""}, "gone": {b"cache"}}),
+        (b"d/x.o", (ENTRY, EXACT), {"levels": {b"d"}, "gone": {b"d/x.o"}}),
         (b"d/gone.o", (ENTRY, EXACT), {"levels": {b"d"}, "gone": {b"d/gone.o"}}),
     ],
 )
