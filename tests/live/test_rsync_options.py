@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -91,8 +92,8 @@ ELSEWHERE = {"binary", "dry_run", "extra", "password_file", "rsh"}
 
 # what the other side has a part in
 REMOTE = (
-    "archive", "hard_links", "backup_dir", "temp_dir", "partial_dir", "delete_excluded", "numeric_ids",
-    "protect_args", "rsync_path", "inplace", "compress",
+    "archive", "hard_links", "backup_dir", "temp_dir", "partial_dir", "delete_excluded", "protect_args",
+    "rsync_path",
 )  # fmt: skip
 
 
@@ -183,7 +184,7 @@ def _says_nothing(line: str) -> bool:
 
 
 def check(mirrors: list[Mirror], daemons: Any) -> None:
-    """Start a daemon for all of them, change all, and wait until each has converged."""
+    """Start a daemon for all of them, change all, wait until each has converged, and compare all again."""
     for mirror in mirrors:
         mirror.begin()
     daemon = daemons()
@@ -195,6 +196,12 @@ def check(mirrors: list[Mirror], daemons: Any) -> None:
         mirror.change()
     for mirror in mirrors:
         mirror.wait(daemon)
+    check_what_rsync_keeps(mirrors)
+    for mirror in mirrors:
+        daemon.call("Sync", name=mirror.name, full=True)
+    for mirror in mirrors:
+        daemon.call("Sync", name=mirror.name, wait=True)
+        assert mirror.differences() == [], mirror.name
     check_what_rsync_keeps(mirrors)
 
 
@@ -238,10 +245,10 @@ def test_targets_over_ssh(folder: Path, daemons: Any, running_sshd: Sshd) -> Non
 
 
 def test_targets_in_a_module(folder: Path, daemons: Any, rsyncd: RsyncDaemon) -> None:
-    names = ("archive", "backup_dir", "temp_dir", "partial_dir", "delete_excluded")
+    kinds = ("archive", "backup_dir", "temp_dir", "partial_dir", "delete_excluded")
     mirrors = [
         Mirror(name, folder / name, rsyncd.module / name, f"rsync://{ADDRESS}:{rsyncd.port}/mirror/{name}")
-        for name in names
+        for name in kinds
     ]
     check(mirrors, daemons)
 
@@ -297,3 +304,104 @@ def test_a_module_with_a_password(daemon: StartDaemon, local: Pair, rsyncd: Rsyn
     assert "others than its owner" in status["reason"]
     rsyncd.secret.chmod(0o600)
     assert_mirrored(local.source, rsyncd.module / "tree", describe=started.log)
+
+
+# ---- what is deleted, and when
+
+MODES: dict[str, bool | str] = {"always": True, "never": False, "startup": "startup", "running": "running"}
+
+
+def names(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def test_when_what_is_gone_is_deleted(pair: Pair, folder: Path, daemons: Any) -> None:
+    """Each mode: in the first full sync, while running, in the full sync after a restart."""
+    daemon: Daemon = daemons()
+    sources = {mode: folder / f"source {mode}" for mode in MODES}
+    targets = {mode: pair.target.with_name(f"{pair.target.name}-{mode}") for mode in MODES}
+    syncs = []
+    for mode, delete in MODES.items():
+        for name in ("kept/a", "gone", "tree/b", "stopped"):
+            _fill(sources[mode] / name)
+        _fill(targets[mode] / "kept/foreign")
+        address = pair.address.replace(pair.target.name, targets[mode].name)
+        syncs.append(settings(sources[mode], address, **{**pair.more, "name": mode, "delete": delete}))
+    daemon.write("home", text_of(*syncs))
+
+    def expect(here: set[str], **more: set[str]) -> None:
+        for mode in MODES:
+            daemon.wait_for(
+                mode,
+                lambda status: status.get("state") == "in-sync" and status["pending"] == 0,
+                f"{mode} is in sync",
+            )
+            expected = here | more.get(mode, set())
+            assert names(targets[mode]) == expected, mode
+
+    daemon.start("home")
+    all_there = {"kept", "kept/a", "gone", "tree", "tree/b", "stopped"}
+    foreign = {"kept/foreign"}
+    expect(all_there, never=foreign, running=foreign)
+
+    for source in sources.values():
+        (source / "gone").unlink()
+        shutil.rmtree(source / "tree")
+        _fill(source / "new")
+    gone = {"gone", "tree", "tree/b"}
+    wait_until(lambda: all((target / "new").exists() for target in targets.values()), "what is new arrives")
+    left = {"kept", "kept/a", "stopped", "new"}
+    expect(left, never=foreign | gone, running=foreign, startup=gone)
+
+    # whatever the service does at a start: all is compared
+    assert daemon.stop() == 0
+    for source in sources.values():
+        (source / "stopped").unlink()
+        _fill(source / "newer")
+    daemon.start("home")
+    for mode in MODES:
+        daemon.call("Sync", name=mode, full=True, wait=True)
+    left = {"kept", "kept/a", "new", "newer"}
+    expect(left, never=foreign | gone | {"stopped"}, running=foreign | {"stopped"})
+
+
+def _fill(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("content")
+    os.utime(path, ns=(1, 10**18 + 5))
+
+
+# ---- a peer that says nothing
+
+
+def test_a_peer_that_says_nothing_is_given_up_and_tried_again(
+    daemon: StartDaemon, local: Pair, running_sshd: Sshd, folder: Path
+) -> None:
+    section = running_sshd.section()
+    words = [f"-o{name}={value}" for name, value in section["options"].items()]
+    ssh = folder / "ssh"
+    ssh.write_text(
+        f"#!/bin/sh\n[ -e {folder}/hang ] && exec sleep 1000\n"
+        f"exec ssh -p {section['port']} -i {section['identity_file']} {' '.join(words)} \"$@\"\n"
+    )
+    ssh.chmod(0o755)
+    (folder / "hang").touch()
+    (local.source / "file").write_text("first")
+    started = daemon(
+        settings(
+            local.source, f"{ADDRESS}:{local.target}", name="home", rsync={"rsh": str(ssh)}, timeout=1
+        )
+    )
+    status = started.wait_for_state("home", "unreachable")
+    assert "timeout" in status["reason"]
+    (folder / "hang").unlink()
+    started.wait_until_mirrored("home", local.source, local.target)
+
+
+def test_a_daemon_that_says_nothing_is_given_up(daemon: StartDaemon, local: Pair) -> None:
+    (local.source / "file").write_text("first")
+    with socket.create_server((ADDRESS, 0)) as listener:
+        address = f"rsync://{ADDRESS}:{listener.getsockname()[1]}/module/tree"
+        started = daemon(settings(local.source, address, name="home", timeout=1))
+        status = started.wait_for_state("home", "unreachable")
+        assert "timeout" in status["reason"]
