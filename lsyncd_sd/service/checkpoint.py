@@ -243,6 +243,11 @@ class Checkpoints:
             write_snapshot, self._new_path(generation), header, table, self._places_to_flush(ground)
         )
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether a checkpoint was begun, and neither committed nor abandoned."""
+        return self._writing is not None
+
     def commit(self) -> None:
         """The snapshot is written, and counts from now on. Raises OSError: the old one may still count."""
         assert self._writing is not None

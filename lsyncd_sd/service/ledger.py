@@ -116,6 +116,9 @@ class Ledger:
 
     def _written(self, result: Result) -> None:
         self._process = None
+        if not self._checkpoints.is_writing:
+            # Forgotten meanwhile, whether it could still be cut short or not.
+            return
         if result.code != 0:
             self._checkpoints.abandon()
             self._journal.warning(f"no checkpoint: {result.errors.decode('utf-8', 'backslashreplace')}")

@@ -124,6 +124,12 @@ class Waiters:
         for waiter in waiters:
             waiter.stamp = stamp
 
+    def recovered(self) -> None:
+        """What nobody had seen is known now: no more than the rest does it wait for the delay."""
+        if any(waiter.stamp is not None for waiter in self._waiting.values()):
+            self._delivery.expedite()
+        self.check()
+
     # ------------------------------------------------------------------ what was mirrored
 
     def check(self) -> None:

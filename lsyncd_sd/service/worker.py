@@ -212,7 +212,7 @@ class Worker:
 
     def _looked_through(self) -> None:
         self._delivery.rescan_ends()
-        self._waiters.check()
+        self._waiters.recovered()
 
     def _went_blind(self) -> None:
         self._recovery.begin("more changes waited than can be remembered")

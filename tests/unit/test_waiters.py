@@ -229,6 +229,20 @@ def test_what_is_asked_while_nothing_is_watched_waits(house: House) -> None:
     assert len(house.answers()) == 1
 
 
+def test_what_is_found_late_does_not_wait_for_the_delay(house: House) -> None:
+    house.waiters.recovered()
+    assert house.delivery.asked == [], "nobody waits"
+    number = house.ask()
+    house.waiters.recovered()
+    house.read()
+    house.waiters.recovered()
+    assert house.delivery.asked == ["expedite"] * 2
+    assert house.answers() == []
+    house.delivery.done = house.delivery.given
+    house.waiters.recovered()
+    assert house.answers() == [{"id": number}], "nothing was found"
+
+
 def test_a_cookie_that_cannot_be_sent_is_an_error(house: House) -> None:
     house.cookies.error = OSError(28, "No space left on device", "/run/cookies.home")
     number = house.ask()
