@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lsyncd_sd.plan.change import Move
 from lsyncd_sd.watch import inotify, opening
 from lsyncd_sd.watch.ground import directory_number
 from lsyncd_sd.watch.tree import Node, Tree
@@ -121,8 +122,9 @@ class Coverage:
 
     def path(self, place: Place) -> bytes:
         """Return the path of a place, relative to the root."""
-        parent_path = self.tree.path(place.parent)
-        return parent_path + b"/" + place.name if parent_path else place.name
+        prefix = self.tree.prefix(place.parent.wd)
+        assert prefix is not None, "a place is in a watched directory"
+        return prefix + place.name
 
     def adopt(self, place: Place) -> None:
         """Have the directory at `place` watched; what is found there may be ahead of its events."""
@@ -149,20 +151,20 @@ class Coverage:
         """The kernel has removed a watch that the table does not hold."""
         self._departed.discard(wd)
 
-    def move(self, old: Place, new: Place) -> bool:
+    def move(self, old: Place, new: Place, move: Move) -> bool:
         """A directory moved; tell whether it and all below it keep their watches, under other names.
 
         `new` must be free. If not, the directory at `new` is to be adopted.
         """
         self._provisional.update((old, new))
-        old_path, new_path = self.path(old), self.path(new)
-        self.unwatched.forget(new_path)
-        known = self.tree.child(*old)
-        if known is not None and not self.tree.is_at_or_above(known, new.parent):
-            self.tree.move(known, *new)
-            self.unwatched.rename(old_path, new_path)
+        self.unwatched.forget(move.new)
+        tree = self.tree
+        known = tree.child(*old) if tree.holds(old.parent) else None
+        if known is not None and tree.holds(new.parent) and not tree.is_at_or_above(known, new.parent):
+            tree.move(known, *new)
+            self.unwatched.rename(move.old, move.new)
             return True
-        self.unwatched.forget(old_path)
+        self.unwatched.forget(move.old)
         if known is not None:
             # It cannot lie below itself: the names lag, and which directory this is shows later (D7).
             self.drop(known)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
 from lsyncd_sd.watch import inotify
@@ -27,15 +28,17 @@ HELD_EVENTS = 50_000
 """Beyond so many held up events nothing waits either: some 10 MB. A guess."""
 
 
-RENAMES_REMEMBERED = 16
+DIRECTORIES_REMEMBERED = 64
 """The second rename of an exchange is queued right after the first one, but programs on other processors may
-come between. A guess: more than one for each processor of most machines."""
-
+come between. A guess: more directories than most machines have processors."""
 
 EXCHANGE_SECONDS = 5.0
 """For so long a rename back may be half of an exchange, of which the other half was read before; as above,
 only a program that is put to sleep takes longer than microseconds. A guess; too long costs that all is sent
 again when something is renamed and renamed back."""
+
+
+_COOKIE = itemgetter(RawEvent._fields.index("cookie"))
 
 
 class Spot(NamedTuple):
@@ -73,8 +76,14 @@ class Pairing:
         """The number of events that wait."""
         return len(self._waiting)
 
-    def add(self, events: Iterable[RawEvent], now: float) -> None:
-        """Take in what was read next."""
+    def arrange(self, events: list[RawEvent], now: float) -> Iterable[RawEvent | Rename]:
+        """Take in what was read, return all up to the next half that waits. A lone half is an event."""
+        if not self._waiting and not any(map(_COOKIE, events)):
+            return events
+        self._add(events, now)
+        return self._ready(now)
+
+    def _add(self, events: list[RawEvent], now: float) -> None:
         for event in events:
             if not event.cookie:
                 self._waiting.append(event)
@@ -86,8 +95,7 @@ class Pairing:
             else:
                 self._waiting.append(event)
 
-    def ready(self, now: float) -> Iterator[RawEvent | Rename]:
-        """Give out everything up to the next half that still waits; a half without partner as its event."""
+    def _ready(self, now: float) -> Iterator[RawEvent | Rename]:
         while self._waiting:
             item = self._waiting.popleft()
             if not isinstance(item, _Half):
@@ -121,18 +129,24 @@ class Pairing:
         return now < self._held_up_since + PATIENCE_SECONDS
 
 
+class _Remembered(NamedTuple):
+    old: Spot | None
+    new: Spot | None
+    read_at: float
+
+
 class RecentRenames:
-    """The last renames, to know two that are none: the kernel reports an exchange as a -> b, b -> a (A5).
+    """The last rename in each directory, to know two that are none: an exchange is a -> b, b -> a (A5).
 
     No other rename can come between in either directory, for both are locked; elsewhere there may be some.
     """
 
     def __init__(self) -> None:
-        self._renames: deque[_Remembered] = deque(maxlen=RENAMES_REMEMBERED)
+        self._last: dict[int, _Remembered] = {}
 
     def clear(self) -> None:
         """Forget everything."""
-        self._renames.clear()
+        self._last.clear()
 
     def note(self, old: Spot | None, new: Spot | None, now: float) -> bool:
         """Remember a rename, and tell whether it may be the second one of an exchange.
@@ -140,18 +154,18 @@ class RecentRenames:
         None stands for a half that nobody saw. Of an exchange of which the first half was given up, b is
         seen to arrive before b -> a; so is a name that was moved in and then renamed.
         """
-        wds = {spot.wd for spot in (old, new) if spot is not None}
-        last = next((one for one in reversed(self._renames) if one.touches(wds)), None)
-        self._renames.append(_Remembered(old, new, now))
-        if last is None or old is None or new is None or now - last.read_at > EXCHANGE_SECONDS:
+        is_exchange = old is not None and new is not None and self._undoes(old, new, now)
+        remembered = _Remembered(old, new, now)
+        for spot in (old, new):
+            if spot is not None:
+                self._last.pop(spot.wd, None)
+                self._last[spot.wd] = remembered
+        while len(self._last) > DIRECTORIES_REMEMBERED:
+            del self._last[next(iter(self._last))]
+        return is_exchange
+
+    def _undoes(self, old: Spot, new: Spot, now: float) -> bool:
+        last = self._last.get(old.wd)
+        if last is None or last.new != old or now - last.read_at > EXCHANGE_SECONDS:
             return False
-        return last.new == old and last.old in (None, new)
-
-
-class _Remembered(NamedTuple):
-    old: Spot | None
-    new: Spot | None
-    read_at: float
-
-    def touches(self, wds: set[int]) -> bool:
-        return any(spot is not None and spot.wd in wds for spot in (self.old, self.new))
+        return last.old is None or (last.old == new and self._last.get(new.wd) is last)

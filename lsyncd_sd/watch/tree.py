@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+# Changes come in bursts from few directories: so many of their paths are remembered. A guess; some 500 KB
+# when full.
+PREFIXES_REMEMBERED = 4096
+
 
 class Node:
     """One watched directory. `parent` is None for the root, and for what is no longer in the table.
@@ -35,6 +39,7 @@ class Tree:
     def __init__(self) -> None:
         self.root: Node | None = None
         self._by_wd: dict[int, Node] = {}
+        self._prefixes: dict[int, bytes] = {}
 
     def __len__(self) -> int:
         return len(self._by_wd)
@@ -67,6 +72,19 @@ class Tree:
             current = current.parent
         return b"/".join(reversed(parts))
 
+    def prefix(self, wd: int) -> bytes | None:
+        """Return what goes before a name in the directory that `wd` stands for; None if there is none."""
+        known = self._prefixes.get(wd)
+        if known is None:
+            node = self._by_wd.get(wd)
+            if node is None:
+                return None
+            if len(self._prefixes) >= PREFIXES_REMEMBERED:
+                self._prefixes.clear()
+            path = self.path(node)
+            known = self._prefixes[wd] = path + b"/" if path else b""
+        return known
+
     def attach(self, wd: int, number: int, parent: Node, name: bytes) -> Node:
         """Enter a directory; its descriptor and its place must both be free."""
         assert wd not in self._by_wd, "detach a directory before attaching it elsewhere"
@@ -91,6 +109,7 @@ class Tree:
         gone = [below.wd for below in self._walk(node)]
         for wd in gone:
             del self._by_wd[wd]
+            self._prefixes.pop(wd, None)
         node.parent = None
         return gone
 
@@ -100,6 +119,7 @@ class Tree:
         assert not self.is_at_or_above(node, parent), "detach what would hold itself"
         del node.parent.children[node.name]
         self._enter(node, parent, name)
+        self._prefixes.clear()
 
     def rows(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield each directory but the root: its number, that of its parent, its name."""

@@ -22,6 +22,15 @@ _ROUNDS_PER_READ = 32
 _ARRIVALS = inotify.IN_CREATE | inotify.IN_MOVED_TO
 _RENEWALS = _ARRIVALS | inotify.IN_DELETE | inotify.IN_MOVED_FROM
 
+# What happens to a file under its name, and what of it need not be told again where it was told already:
+# of attributes nothing more, of what is written only what is more than that.
+_ATTRIBUTES, _WRITTEN, _WHOLE = 1, 2, 4
+_FACTS = {
+    inotify.IN_ATTRIB: (_ATTRIBUTES, _ATTRIBUTES | _WHOLE),
+    inotify.IN_MODIFY: (_WRITTEN, _WRITTEN | _WHOLE),
+    inotify.IN_CLOSE_WRITE: (_WHOLE, _WHOLE),
+}
+
 # Directories visited before the caller gets its turn: some tens of milliseconds where the tree is in the
 # page cache.
 WALK_STEP = 1000
@@ -44,6 +53,8 @@ class Watcher:
         self._tree = self._coverage.tree
         self._changes: list[Change | Move] = []
         self._recent = RecentRenames()
+        # Files that the changes not passed on yet tell of already.
+        self._told: dict[bytes, int] = {}
         self._cookie_watch = -1
         self.cookies: list[bytes] = []
         self.overflowed = False
@@ -96,6 +107,7 @@ class Watcher:
             pass
         self._pairing.clear()
         self._changes.clear()
+        self._told.clear()
         self._recent.clear()
         self.overflowed = False
         self._coverage.restart()
@@ -134,6 +146,7 @@ class Watcher:
                     coverage.rest()
                     break
                 self._check_doubts(now)
+        self._told.clear()
         changes, self._changes = self._changes, []
         return changes
 
@@ -148,16 +161,32 @@ class Watcher:
     # ------------------------------------------------------------------ events
 
     def _handle_all(self, events: list[inotify.RawEvent], now: float) -> None:
-        self._pairing.add(events, now)
-        for item in self._pairing.ready(now):
+        for item in self._pairing.arrange(events, now):
             if isinstance(item, Rename):
                 self._handle_rename(item, now)
-                continue
-            if item.mask & inotify.IN_MOVED_FROM:
-                self._recent.note(Spot(item.wd, item.name), None, now)
-            elif item.mask & inotify.IN_MOVED_TO:
-                self._recent.note(None, Spot(item.wd, item.name), now)
-            self._handle(item)
+            elif item.mask in _FACTS:
+                self._handle_file(item)
+            else:
+                if item.mask & inotify.IN_MOVED_FROM:
+                    self._recent.note(Spot(item.wd, item.name), None, now)
+                elif item.mask & inotify.IN_MOVED_TO:
+                    self._recent.note(None, Spot(item.wd, item.name), now)
+                self._handle(item)
+
+    def _handle_file(self, event: inotify.RawEvent) -> None:
+        """A file was written, or its attributes changed: most of what happens, so it is told but once."""
+        wd, mask, _cookie, name = event
+        prefix = self._tree.prefix(wd)
+        if prefix is None:
+            return
+        path = prefix + name
+        fact, implied_by = _FACTS[mask]
+        told = self._told.get(path, 0)
+        if told & implied_by or self._is_excluded(path, False):
+            return
+        self._told[path] = told | fact
+        sign = Sign.OPEN if fact == _WRITTEN else Sign.CHANGED
+        self._changes.append(Change(path, Depth.ENTRY, fact != _ATTRIBUTES, sign))
 
     def _handle(self, event: inotify.RawEvent) -> None:
         if event.mask & inotify.IN_Q_OVERFLOW:
@@ -180,14 +209,12 @@ class Watcher:
         elif node is self._tree.root and event.mask & (inotify.IN_DELETE_SELF | inotify.IN_MOVE_SELF):
             self._coverage.root_lost = True
         else:
-            path = self._tree.path(node)
-            self._mark(path, Depth.ENTRY, exact=False)
-            self._coverage.retry_unwatched(path)
+            self._handle_attributes(self._tree.path(node))
 
     def _handle_name(self, parent: Node, event: inotify.RawEvent) -> None:
-        _wd, mask, _cookie, name = event
+        mask = event.mask
         is_directory = bool(mask & inotify.IN_ISDIR)
-        place = Place(parent, name)
+        place = Place(parent, event.name)
         path = self._coverage.path(place)
         if self._is_excluded(path, is_directory):
             if mask & _RENEWALS:
@@ -197,13 +224,13 @@ class Watcher:
             self._handle_arrival(place, path, mask, is_directory)
         elif mask & _RENEWALS:
             self._handle_departure(place, path, is_directory)
-        elif mask & inotify.IN_MODIFY:
-            self._mark(path, Depth.ENTRY, exact=True, sign=Sign.OPEN)
         else:
-            # A directory's own attributes; or a file's, or its content, which CLOSE_WRITE tells.
-            self._mark(path, Depth.ENTRY, exact=bool(mask & inotify.IN_CLOSE_WRITE))
-            if is_directory:
-                self._coverage.retry_unwatched(path)
+            self._handle_attributes(path)
+
+    def _handle_attributes(self, path: bytes) -> None:
+        """The attributes of a directory changed."""
+        self._mark(path, Depth.ENTRY, exact=False)
+        self._coverage.retry_unwatched(path)
 
     def _handle_arrival(self, place: Place, path: bytes, mask: int, is_directory: bool) -> None:
         """A name came into being, or moved in from where nobody looks."""
@@ -221,9 +248,11 @@ class Watcher:
             self._coverage.adopt(place)
         else:
             self._mark(path, Depth.ENTRY, exact=True, sign=sign)
+            self._told[path] = _WHOLE
 
     def _handle_departure(self, place: Place, path: bytes, is_directory: bool) -> None:
         """A name was deleted, or moved out to where nobody looks."""
+        self._told.clear()
         known = self._tree.child(*place)
         if known is not None:
             self._coverage.drop(known)
@@ -239,58 +268,59 @@ class Watcher:
         may_be_exchange = self._recent.note(
             Spot(departure.wd, departure.name), Spot(arrival.wd, arrival.name), now
         )
+        self._told.clear()
         old_parent, new_parent = self._tree.get(departure.wd), self._tree.get(arrival.wd)
         if old_parent is not None and new_parent is not None:
             old, new = Place(old_parent, departure.name), Place(new_parent, arrival.name)
-            is_directory = bool(departure.mask & inotify.IN_ISDIR)
-            if self._is_move(old, new, is_directory):
+            move = Move(
+                self._coverage.path(old), self._coverage.path(new), bool(departure.mask & inotify.IN_ISDIR)
+            )
+            if self._is_ours(move):
                 if may_be_exchange:
-                    self._handle_exchange(old, new)
+                    self._handle_exchange(old, move.old)
+                    self._handle_exchange(new, move.new)
                 else:
-                    self._handle_move(old, new, is_directory)
+                    self._handle_move(old, new, move)
                 return
         self._handle(departure)
         self._handle(arrival)
 
-    def _is_move(self, old: Place, new: Place, is_directory: bool) -> bool:
+    def _is_ours(self, move: Move) -> bool:
+        """Tell whether both ends are watched, and what lies below is the same at either."""
         return not (
             self._coverage.is_walking
-            or (is_directory and self._scope.depends_on_place)
-            or self._is_excluded(self._coverage.path(old), is_directory)
-            or self._is_excluded(self._coverage.path(new), is_directory)
+            or (move.is_directory and self._scope.depends_on_place)
+            or self._is_excluded(move.old, move.is_directory)
+            or self._is_excluded(move.new, move.is_directory)
         )
 
-    def _handle_move(self, old: Place, new: Place, is_directory: bool) -> None:
-        coverage = self._coverage
-        new_path = coverage.path(new)
-        self._changes.append(Move(coverage.path(old), new_path, is_directory))
+    def _handle_move(self, old: Place, new: Place, move: Move) -> None:
+        self._changes.append(move)
         replaced = self._tree.child(*new)
         if replaced is not None:
-            coverage.drop(replaced)
-            coverage.doubt(new)
-        if is_directory:
-            if not coverage.move(old, new):
-                self._mark(new_path, Depth.SUBTREE, exact=True)
-                coverage.adopt(new)
+            self._coverage.drop(replaced)
+            self._coverage.doubt(new)
+        if move.is_directory:
+            if not self._coverage.move(old, new, move):
+                self._mark(move.new, Depth.SUBTREE, exact=True)
+                self._coverage.adopt(new)
             return
         # The kernel drops an arrival right after another one of the same name, although another file came:
-        # of something moved in over what has just moved, nothing tells. A directory is looked at again.
-        self._mark(new_path, Depth.ENTRY, exact=False)
+        # of something moved in over what has just moved, nothing tells (D11). A directory is looked at.
+        self._mark(move.new, Depth.ENTRY, exact=False)
         known = self._tree.child(*old)
         if known is not None:
-            coverage.drop(known)
-            coverage.doubt(old)
+            self._coverage.drop(known)
+            self._coverage.doubt(old)
 
-    def _handle_exchange(self, *places: Place) -> None:
-        """The two names may have changed places (A5): anything may stand at either."""
-        for place in places:
-            known = self._tree.child(*place)
-            if known is not None:
-                self._coverage.drop(known)
-            path = self._coverage.path(place)
-            self._coverage.unwatched.forget(path)
-            self._mark(path, Depth.SUBTREE, exact=True, sign=Sign.ARRIVED)
-            self._coverage.doubt(place)
+    def _handle_exchange(self, place: Place, path: bytes) -> None:
+        """What stands here may have changed places with something else: anything may be here now (A5)."""
+        known = self._tree.child(*place)
+        if known is not None:
+            self._coverage.drop(known)
+        self._coverage.unwatched.forget(path)
+        self._mark(path, Depth.SUBTREE, exact=True, sign=Sign.ARRIVED)
+        self._coverage.doubt(place)
 
     def _mark(self, path: bytes, depth: Depth, *, exact: bool, sign: Sign = Sign.CHANGED) -> None:
         self._changes.append(Change(path, depth, exact, sign))
