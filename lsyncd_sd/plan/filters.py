@@ -120,7 +120,9 @@ class Rule:
 
     def matches(self, path: bytes, is_directory: bool) -> bool:
         """Return whether it matches this path: for a question now and then, see _Rules for many."""
-        return _Rules([self]).first_match(path, is_directory) is not None
+        matcher = self.matcher()
+        expression = matcher.for_directories if is_directory else matcher.for_others
+        return path != b"" and re.compile(expression, re.DOTALL).match(b"/" + path) is not None
 
     @property
     def depends_on_place(self) -> bool:
@@ -211,9 +213,12 @@ class Filter:
 
     def protects(self, path: bytes, is_directory: bool) -> bool:
         """Return whether the target keeps this path itself, in a directory that the source has, too."""
+        return self._of_receiver().exclude(path, is_directory)
+
+    def _of_receiver(self) -> _Rules:
         if self._receiver is None:
             self._receiver = _Rules(self._of(Side.RECEIVER))
-        return self._receiver.exclude(path, is_directory)
+        return self._receiver
 
     def rsync_arguments(self) -> list[str]:
         """Return the arguments that make rsync decide the same."""
@@ -247,6 +252,9 @@ class Filter:
     def _first(
         self, side: Side, path: bytes, is_directory: bool, *, in_deleted: bool = False
     ) -> Reason | None:
+        together = self._sender if side is Side.SENDER else self._of_receiver()
+        if together.first_match(path, is_directory) is None:
+            return None  # one by one, thousands of rules take seconds
         for rule in self._of(side):
             if not (in_deleted and rule.is_perishable) and rule.matches(path, is_directory):
                 return Reason(rule, path)

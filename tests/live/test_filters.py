@@ -39,6 +39,31 @@ def test_each_side_has_rules_of_its_own(pair: Pair, daemon: StartDaemon) -> None
     assert {path.name for path in (pair.target / "a").iterdir()} == {"x", "y"}
 
 
+def test_excluded_files_of_the_target_can_be_deleted(some_pair: Pair, daemon: StartDaemon) -> None:
+    rules = ["- *.o", "P kept.o"]
+    for name in ("theirs.o", "kept.o", "cache.o/x"):
+        (some_pair.target / name).parent.mkdir(parents=True, exist_ok=True)
+        (some_pair.target / name).write_text("of the target")
+    for name in ("ours.o", "plain", "d/plain"):
+        (some_pair.source / name).parent.mkdir(parents=True, exist_ok=True)
+        (some_pair.source / name).write_text("of the source")
+    options = (*ARCHIVE, "--delete-excluded", *(f"--filter={rule}" for rule in rules))
+    running = daemon(some_pair.settings(filter=rules, rsync={"delete_excluded": True}))
+
+    def wait() -> None:
+        running.wait_until_mirrored(
+            "home", some_pair.source, some_pair.target, options, is_ignored=lambda path: path[-2:] == b".o"
+        )
+
+    wait()
+    assert {path.name for path in some_pair.target.iterdir()} == {"kept.o", "plain", "d"}
+    (some_pair.source / "plain").rename(some_pair.source / "plain.o")
+    (some_pair.source / "d").rename(some_pair.source / "d.o")
+    (some_pair.target / "late.o").write_text("of the target")
+    wait()
+    assert {path.name for path in some_pair.target.iterdir()} == {"kept.o"}
+
+
 def test_what_a_renamed_directory_holds_may_not_be_hidden_any_more(local: Pair, daemon: StartDaemon) -> None:
     """The rule is about /a/x alone: as /b/x the same directory is to be sent, and watched from then on."""
     for path in ("a/x/first", "b/y/first"):
