@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from helpers.waiting import wait_until
@@ -10,9 +11,8 @@ from helpers.waiting import wait_until
 SCRIPT = """\
 #!/bin/sh
 folder={folder}
-read -r mode < "$folder/mode"
-if [ "$mode" = gate ]; then
-    : > "$folder/waiting"
+gate() {{
+    echo $$ > "$folder/waiting"
     until [ -e "$folder/verdict" ] || [ "$mode" != gate ]; do
         sleep 0.02
         read -r mode < "$folder/mode"
@@ -22,11 +22,14 @@ if [ "$mode" = gate ]; then
         read -r mode < "$folder/verdict"
         rm "$folder/verdict"
     fi
-fi
+}}
+read -r mode < "$folder/mode"
+if [ "$mode" = gate ]; then gate; fi
 case $mode in
     pass) exec rsync "$@" ;;
     hang) exec sleep 1000 ;;
     die) kill -KILL $$ ;;
+    linger) rsync "$@"; status=$?; mode=gate; gate; exit $status ;;
     moody) luck=$(od -An -N1 -tu1 /dev/urandom) ;;
     *) cat "$folder/errors" >&2; exit "$mode" ;;
 esac
@@ -61,12 +64,22 @@ class FakeRsync:
         (self._folder / "errors").write_text(errors)
         self._tell("mode", mode)
 
+    def is_gated(self) -> bool:
+        """Tell whether a run waits for `let_go`."""
+        with contextlib.suppress(OSError):
+            waiting = (self._folder / "waiting").read_text().strip()
+            return bool(waiting) and Path("/proc", waiting).exists()
+        return False
+
     def wait_until_gated(self) -> None:
         """Wait until a run waits for `let_go`."""
-        wait_until((self._folder / "waiting").exists, "a run of rsync waits")
+        wait_until(self.is_gated, "a run of rsync waits")
 
     def let_go(self, mode: str | int) -> None:
-        """Let the run that waits be what `become` allows; the next one waits again."""
+        """Let the run that waits be what `become` allows; the next one waits again.
+
+        `linger`: it is rsync, and waits once more before it ends.
+        """
         self._tell("verdict", mode)
         wait_until(lambda: not (self._folder / "verdict").exists(), "the run goes on")
 
