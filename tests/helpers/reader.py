@@ -41,6 +41,8 @@ class Reader:
 
     def run(self) -> None:
         """Read on and on."""
+        # others want to get on, too
+        os.nice(10)
         signal.signal(signal.SIGTERM, self._end)
         while not self._is_over:
             self._round()
