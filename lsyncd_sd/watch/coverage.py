@@ -14,12 +14,12 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from lsyncd_sd.plan.change import Move
 from lsyncd_sd.watch import inotify, opening
 from lsyncd_sd.watch.ground import directory_number
-from lsyncd_sd.watch.tree import Node, Tree
+from lsyncd_sd.watch.tree import Node, Place, Tree
+from lsyncd_sd.watch.twins import Twins
 from lsyncd_sd.watch.unwatched import Unwatched
 
 # A directory that vanished between being heard of and being watched; its events tell the rest.
@@ -34,35 +34,35 @@ class Scope:
 
     `is_excluded` takes a relative path and whether it is a directory. `depends_on_place`: a directory that
     was renamed may hold other excluded names afterwards. `modify`: writing is a change, not only closing.
+    `one_file_system`: what lies on another file system than the root is none of ours.
     """
 
     is_excluded: IsExcluded
     depends_on_place: bool = False
     modify: bool = True
-
-
-class Place(NamedTuple):
-    """A name in a watched directory; it stays right when a directory above it moves."""
-
-    parent: Node
-    name: bytes
+    one_file_system: bool = False
 
 
 class Coverage:
     """The watches on one queue. `on_found` is told the path of each place where a directory was found late.
 
-    `tree` is what is watched, `unwatched` what cannot be. `root_lost`: the root's path leads elsewhere now.
+    `tree` is what is watched, `twins` where it is seen a second time, `unwatched` what cannot be watched.
+    `entries` is how many names the last walk has seen that are not excluded. `root_lost`: the root's path
+    leads elsewhere now.
     """
 
     def __init__(self, queue: int, root: bytes, scope: Scope, on_found: Callable[[bytes], None]) -> None:
         self._queue = queue
         self._root_path = root
+        self._scope = scope
         self._is_excluded = scope.is_excluded
         self._mask = inotify.DIRECTORY_MASK | (inotify.IN_MODIFY if scope.modify else 0)
         self._root_mask = inotify.ROOT_MASK | self._mask & inotify.IN_MODIFY
         self._on_found = on_found
         self.tree = Tree()
+        self.twins = Twins(self.tree)
         self.unwatched = Unwatched()
+        self.entries = 0
         self.is_walking = False
         self.root_lost = False
         self._root_identity = 0, 0
@@ -90,7 +90,9 @@ class Coverage:
             self.drop(self.tree.root)
         self._to_visit.clear()
         self._provisional.clear()
+        self.twins.clear()
         self.unwatched.clear()
+        self.entries = 0
         self.root_lost = False
         root = os.open(self._root_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -120,12 +122,6 @@ class Coverage:
 
     # ------------------------------------------------------------------ what events tell
 
-    def path(self, place: Place) -> bytes:
-        """Return the path of a place, relative to the root."""
-        prefix = self.tree.prefix(place.parent.wd)
-        assert prefix is not None, "a place is in a watched directory"
-        return prefix + place.name
-
     def adopt(self, place: Place) -> None:
         """Have the directory at `place` watched; what is found there may be ahead of its events."""
         self._provisional.add(place)
@@ -138,6 +134,8 @@ class Coverage:
     def drop(self, node: Node) -> None:
         """Take a directory and all below it out of the table."""
         self._departed.update(self.tree.detach(node))
+        if self.twins:
+            self._provisional.update(self.twins.forget_gone())
 
     def watch_ended(self, node: Node) -> None:
         """The kernel has removed a watch, not of the root: the directory or its file system is gone."""
@@ -159,7 +157,7 @@ class Coverage:
         self._provisional.update((old, new))
         self.unwatched.forget(move.new)
         tree = self.tree
-        known = tree.child(*old) if tree.holds(old.parent) else None
+        known = tree.child(*old)
         if known is not None and tree.holds(new.parent) and not tree.is_at_or_above(known, new.parent):
             tree.move(known, *new)
             self.unwatched.rename(move.old, move.new)
@@ -169,6 +167,12 @@ class Coverage:
             # It cannot lie below itself: the names lag, and which directory this is shows later (D7).
             self.drop(known)
         return False
+
+    def look_again(self, path: bytes) -> None:
+        """Check what stands at `path` when the queue is empty: something was mounted there, or unmounted."""
+        place = self._place_at(path)
+        if place is not None:
+            self._provisional.add(place)
 
     def retry_unwatched(self, path: bytes) -> None:
         """The attributes of a directory changed: it, or what is below it, may be readable now."""
@@ -209,7 +213,7 @@ class Coverage:
         """Watch the directory at `place`, enter it into the table, and queue what it contains."""
         if not self.tree.holds(place.parent):
             return
-        path = self.path(place)
+        path = self.tree.path_of(place)
         try:
             directory = opening.open_directory(root, path)
         except OSError as error:
@@ -225,8 +229,14 @@ class Coverage:
             os.close(directory)
 
     def _enter(self, place: Place, path: bytes, directory: int) -> None:
+        status = os.fstat(directory)
+        at_place = self.tree.child(*place)
+        if self._is_foreign(status):
+            if at_place is not None:
+                self.drop(at_place)
+            return
         try:
-            number = directory_number(os.fstat(directory), self._root_identity[0], directory)
+            number = directory_number(status, self._root_identity[0], directory)
             wd = inotify.add_watch(self._queue, directory, self._mask)
         except OSError as error:
             self.unwatched.note(path, error)
@@ -234,18 +244,20 @@ class Coverage:
         self._departed.discard(wd)
         self.unwatched.errors.pop(path, None)
         known = self.tree.get(wd)
-        at_place = self.tree.child(*place)
         if known is not None:
             if known is at_place:
                 return
             if self.tree.is_at_or_above(known, place.parent):
-                # The names lag so much that it seems to lie in itself (D7): change nothing, look again.
+                # It seems to lie in itself: the names lag (D7), or it is mounted there. Look again later.
                 self._provisional.add(place)
                 return
             self._rob(known)
         if at_place is not None and self.tree.holds(at_place):
             self.drop(at_place)
         self._list(self.tree.attach(wd, number, place.parent, place.name), path, directory)
+
+    def _is_foreign(self, status: os.stat_result) -> bool:
+        return self._scope.one_file_system and status.st_dev != self._root_identity[0]
 
     def _rob(self, known: Node) -> None:
         """The directory is watched under another name: it moved here, ahead of its events (D4)."""
@@ -262,10 +274,14 @@ class Coverage:
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
-                    if not entry.is_dir(follow_symlinks=False):
+                    is_directory = entry.is_dir(follow_symlinks=False)
+                    if not is_directory and not self.is_walking:
                         continue
                     name = os.fsencode(entry.name)
-                    if not self._is_excluded(prefix + name, True):
+                    if self._is_excluded(prefix + name, is_directory):
+                        continue
+                    self.entries += self.is_walking
+                    if is_directory:
                         self._to_visit.append(Place(node, name))
         except OSError as error:
             self.unwatched.note(path, error)
@@ -294,7 +310,7 @@ class Coverage:
         self._departed.clear()
 
     def _check(self, root: int, place: Place) -> None:
-        path = self.path(place)
+        path = self.tree.path_of(place)
         known = self.tree.child(*place)
         if self._is_excluded(path, True):
             # It was in doubt as something else, or under another name of a directory above.
@@ -308,19 +324,48 @@ class Coverage:
                 self.unwatched.note(path, error)
             elif known is not None:
                 self.drop(known)
+            self.twins.set(place, None)
+            return
+        try:
+            self._compare(root, place, path, directory)
+        finally:
+            os.close(directory)
+
+    def _compare(self, root: int, place: Place, path: bytes, directory: int) -> None:
+        """See whether the table has the open `directory`, which stands at `place`, there."""
+        known = self.tree.child(*place)
+        if self._is_foreign(os.fstat(directory)):
+            if known is not None:
+                self.drop(known)
             return
         try:
             wd = inotify.add_watch(self._queue, directory, self._mask)
         except OSError as error:
             self.unwatched.note(path, error)
             return
+        found = self.tree.get(wd)
+        is_twin = found is not None and found is not known and self._stands_there(root, found, directory)
+        is_new_twin = self.twins.set(place, found if is_twin else None)
+        if is_twin:
+            if known is not None:
+                self.drop(known)
+            if is_new_twin:
+                self._on_found(path)
+        elif found is None or found is not known:
+            # A batch may have used up the mark of this place before the watch existed (D5).
+            self._on_found(path)
+            self._to_visit.append(place)
+            if found is None:
+                # Set just now: if the visit finds another directory here, this watch must not be left over.
+                self._departed.add(wd)
+
+    def _stands_there(self, root: int, node: Node, directory: int) -> bool:
+        """Tell whether the open `directory` stands where the table has it, too: it is mounted twice."""
+        try:
+            other = opening.open_directory(root, self.tree.path(node))
+        except OSError:
+            return False
+        try:
+            return os.path.samestat(os.fstat(other), os.fstat(directory))
         finally:
-            os.close(directory)
-        if known is not None and known.wd == wd:
-            return
-        # A batch may have used up the mark of this place before the watch existed (D5).
-        self._on_found(path)
-        self._to_visit.append(place)
-        if self.tree.get(wd) is None:
-            # Set just now: if the visit finds another directory here, this watch must not be left over.
-            self._departed.add(wd)
+            os.close(other)

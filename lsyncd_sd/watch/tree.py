@@ -7,6 +7,7 @@ Pure book-keeping: no system call happens here. The kernel's numbers are believe
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 # Changes come in bursts from few directories: so many of their paths are remembered. A guess; some 500 KB
 # when full.
@@ -28,6 +29,13 @@ class Node:
         self.name = name
         # Most directories have no subdirectories: the dictionary is made with the first one.
         self.children: dict[bytes, Node] | None = None
+
+
+class Place(NamedTuple):
+    """A name in a watched directory; it stays right when a directory above it moves."""
+
+    parent: Node
+    name: bytes
 
 
 class Tree:
@@ -56,8 +64,10 @@ class Tree:
         return self._by_wd.get(wd)
 
     def child(self, parent: Node, name: bytes) -> Node | None:
-        """Return what the table has at `name` in `parent`."""
-        return parent.children.get(name) if parent.children is not None else None
+        """Return what the table has at `name` in `parent`, which may have left it."""
+        if parent.children is None or not self.holds(parent):
+            return None
+        return parent.children.get(name)
 
     def holds(self, node: Node) -> bool:
         """Tell whether `node` is (still) part of the table."""
@@ -71,6 +81,12 @@ class Tree:
             parts.append(current.name)
             current = current.parent
         return b"/".join(reversed(parts))
+
+    def path_of(self, place: Place) -> bytes:
+        """Return the path of a place in the table, relative to the root."""
+        prefix = self.prefix(place.parent.wd)
+        assert prefix is not None, "the directory of the place is watched"
+        return prefix + place.name
 
     def prefix(self, wd: int) -> bytes | None:
         """Return what goes before a name in the directory that `wd` stands for; None if there is none."""

@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from lsyncd_sd.plan.change import Change, Depth, Move, Sign
 from lsyncd_sd.watch import inotify
-from lsyncd_sd.watch.coverage import Coverage, Place, Scope
+from lsyncd_sd.watch.coverage import Coverage, Scope
 from lsyncd_sd.watch.pairing import Pairing, RecentRenames, Rename, Spot
-from lsyncd_sd.watch.tree import Node
+from lsyncd_sd.watch.tree import Node, Place
 
 # How often one call of `read` goes round before it lets its caller do something else (send a watchdog
 # ping, see a signal). A guess: large enough that a burst is drained faster than it grows.
@@ -69,6 +69,11 @@ class Watcher:
         return self._tree.rows()
 
     @property
+    def entries(self) -> int:
+        """The number of names of all kinds, not excluded, that the last walk has seen."""
+        return self._coverage.entries
+
+    @property
     def unwatched(self) -> Mapping[bytes, int]:
         """Each directory (relative path) that could not be watched, and its error number."""
         return self._coverage.unwatched.errors
@@ -118,6 +123,10 @@ class Watcher:
         It stays so over a restart. Raises OSError if it cannot be watched.
         """
         self._cookie_watch = inotify.add_watch(self._queue, directory, inotify.COOKIE_MASK)
+
+    def look_again(self, path: bytes) -> None:
+        """Something was mounted at `path` (relative), or unmounted: have the next `read` see to it."""
+        self._coverage.look_again(path)
 
     def walk(self, directories: int) -> bool:
         """Visit up to so many of the directories not watched yet; return True when none is left."""
@@ -186,7 +195,7 @@ class Watcher:
             return
         self._told[path] = told | fact
         sign = Sign.OPEN if fact == _WRITTEN else Sign.CHANGED
-        self._changes.append(Change(path, Depth.ENTRY, fact != _ATTRIBUTES, sign))
+        self._tell(Change(path, Depth.ENTRY, fact != _ATTRIBUTES, sign))
 
     def _handle(self, event: inotify.RawEvent) -> None:
         if event.mask & inotify.IN_Q_OVERFLOW:
@@ -215,7 +224,7 @@ class Watcher:
         mask = event.mask
         is_directory = bool(mask & inotify.IN_ISDIR)
         place = Place(parent, event.name)
-        path = self._coverage.path(place)
+        path = self._tree.path_of(place)
         if self._is_excluded(path, is_directory):
             if mask & _RENEWALS:
                 # The name is none of ours, but its directory has got another modification time.
@@ -273,7 +282,7 @@ class Watcher:
         if old_parent is not None and new_parent is not None:
             old, new = Place(old_parent, departure.name), Place(new_parent, arrival.name)
             move = Move(
-                self._coverage.path(old), self._coverage.path(new), bool(departure.mask & inotify.IN_ISDIR)
+                self._tree.path_of(old), self._tree.path_of(new), bool(departure.mask & inotify.IN_ISDIR)
             )
             if self._is_ours(move):
                 if may_be_exchange:
@@ -295,7 +304,7 @@ class Watcher:
         )
 
     def _handle_move(self, old: Place, new: Place, move: Move) -> None:
-        self._changes.append(move)
+        self._tell(move)
         replaced = self._tree.child(*new)
         if replaced is not None:
             self._coverage.drop(replaced)
@@ -323,7 +332,12 @@ class Watcher:
         self._coverage.doubt(place)
 
     def _mark(self, path: bytes, depth: Depth, *, exact: bool, sign: Sign = Sign.CHANGED) -> None:
-        self._changes.append(Change(path, depth, exact, sign))
+        self._tell(Change(path, depth, exact, sign))
+
+    def _tell(self, change: Change | Move) -> None:
+        self._changes.append(change)
+        if self._coverage.twins:
+            self._changes.extend(self._coverage.twins.echo(change))
 
     def _mark_found(self, path: bytes) -> None:
         self._mark(path, Depth.SUBTREE, exact=True)

@@ -219,6 +219,20 @@ STORIES: dict[str, tuple[list[Operation], list[tuple[Any, ...]], tuple[str, ...]
         [do(("exchange", b"a", b"b"), ("rename", b"a/b/f", b"c"), ("write", b"b/b/f"))],
         (),
     ),
+    "two are exchanged of which the table has one below the other (D7)": (
+        [("deep", b"a/b/a"), ("deep", b"b/a/b"), ("exchange", b"a/b", b"b"), ("swap", b"a/b", "d")],
+        [
+            do(("rename", b"a/b", b"b/a/b")),
+            ("rest",),
+            do(("symlink", b"b/b", b"a"), ("mkdir", b"b/a/b/a"), ("deep", b"c"), ("remove", b"b/a/b/a")),
+            do(("deep", b"a"), ("exchange", b"a", b"b/b"), ("remove", b"b/a"), ("deep", b"b/b/a")),
+            ("read", 3, 3, 0, []),
+            ("read", 3, 5, 2, []),
+            do(("exchange", b"b/b", b"c"), ("exchange", b"c/a/f", b"b")),
+            ("read", 2, 1, 0, []),
+        ],
+        (),
+    ),
     "a file and a directory are exchanged (A5)": (
         [("deep", b"a/b"), ("write", b"b")],
         [do(("exchange", b"a", b"b"))],

@@ -55,6 +55,13 @@ def test_detached_is_everything_below(tree: Tree) -> None:
     assert tree.holds(node(tree, 5))
 
 
+def test_what_has_left_the_table_holds_nothing(tree: Tree) -> None:
+    b = node(tree, 3)
+    assert tree.child(b, b"c") is node(tree, 4)
+    tree.detach(node(tree, 2))
+    assert tree.child(b, b"c") is None
+
+
 def test_a_detached_number_and_place_are_free_again(tree: Tree) -> None:
     old = node(tree, 2)
     tree.detach(old)

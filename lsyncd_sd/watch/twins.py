@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Tells what happens in a directory under its other names, too: one that is mounted a second time (`--bind`).
+
+A watch is on an inode, so the kernel reports everything once, and nobody knows through which of the names it
+was done. The directory is in the table at one place; each other place is its *twin*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lsyncd_sd.plan.change import Change, Depth, Move, Sign
+from lsyncd_sd.watch.tree import Node, Place, Tree
+
+
+class Twins:
+    """The places that show a directory which the table has at another place."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._shown: dict[Place, Node] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._shown)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._shown.clear()
+
+    def set(self, place: Place, node: Node | None) -> bool:
+        """`place` shows what the table has as `node`, None for nothing; tell whether that is new."""
+        if node is None:
+            self._shown.pop(place, None)
+            return False
+        is_new = self._shown.get(place) is not node
+        self._shown[place] = node
+        return is_new
+
+    def forget_gone(self) -> list[Place]:
+        """Forget the twins of directories that left the table, and return the places where those stood."""
+        gone = [
+            place
+            for place, node in self._shown.items()
+            if not (self._tree.holds(node) and self._tree.holds(place.parent))
+        ]
+        for place in gone:
+            del self._shown[place]
+        return [place for place in gone if self._tree.holds(place.parent)]
+
+    def echo(self, change: Change | Move) -> Iterator[Change | Move]:
+        """Yield what the same means at other places."""
+        for place, node in self._shown.items():
+            top, other = self._tree.path(node), self._tree.path_of(place)
+            if isinstance(change, Change):
+                path = _shown(change.path, top, other)
+                if path is not None:
+                    yield change._replace(path=path)
+            else:
+                yield from _echo_of_move(change, top, other)
+
+
+def _echo_of_move(move: Move, top: bytes, other: bytes) -> Iterator[Change | Move]:
+    old, new = _shown(move.old, top, other), _shown(move.new, top, other)
+    depth = Depth.SUBTREE if move.is_directory else Depth.ENTRY
+    if old is not None and new is not None:
+        yield Move(old, new, move.is_directory)
+    elif old is not None:
+        yield Change(old, depth, True, Sign.WENT)
+    elif new is not None:
+        yield Change(new, depth, True, Sign.ARRIVED)
+
+
+def _shown(path: bytes, top: bytes, other: bytes) -> bytes | None:
+    """Return the path below `other` of what is at or below `top`, None for what is not."""
+    if path == top:
+        return other
+    if not top:
+        return other + b"/" + path
+    return other + path[len(top) :] if path.startswith(top + b"/") else None

@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The watcher and file systems that are mounted below the source, or mounted there twice."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from helpers.watched import (
+    Watched,
+    attributes,
+    came,
+    entry,
+    file_moved,
+    looked_at,
+    paths,
+    subtree,
+    tree_arrived,
+    tree_moved,
+    tree_went,
+    went,
+    written,
+)
+from live.conftest import needs_root
+
+from lsyncd_sd.plan.change import Sign
+from lsyncd_sd.watch.coverage import Scope
+
+pytestmark = pytest.mark.live
+
+Mount = Callable[..., None]
+
+
+@pytest.fixture
+def mount() -> Iterator[Mount]:
+    """Mount something for as long as the test runs."""
+    needs_root()
+    with contextlib.ExitStack() as stack:
+
+        def mount(place: Path, *arguments: str | Path) -> None:
+            subprocess.run(["mount", *arguments, place], check=True)
+            # lazily: a test that failed may have left something below it
+            stack.callback(subprocess.run, ["umount", "--lazy", place], stderr=subprocess.DEVNULL)
+
+        yield mount
+
+
+def tmpfs(mount: Mount, place: Path) -> None:
+    mount(place, "-t", "tmpfs", "none")
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Iterator[Watched]:
+    """A source, not watched yet, that holds a/sub/, b/ and c/."""
+    one = Watched(tmp_path)
+    (one.root / "a" / "sub").mkdir(parents=True)
+    for name in ("b", "c"):
+        (one.root / name).mkdir()
+    yield one
+    os.close(one.queue)
+
+
+def unmount(place: Path) -> None:
+    subprocess.run(["umount", place], check=True)
+
+
+# ---- another file system
+
+
+def test_another_file_system_is_watched(watched: Watched, mount: Mount) -> None:
+    tmpfs(mount, watched.root / "b")
+    (watched.root / "b" / "sub").mkdir()
+    watched.start()
+    (watched.root / "b" / "sub" / "file").touch()
+    assert watched.read() == {came("b/sub/file")}
+    watched.check_watches()
+
+
+def test_another_file_system_is_left_out_where_only_one_is_asked_for(
+    watched: Watched, mount: Mount
+) -> None:
+    tmpfs(mount, watched.root / "b")
+    (watched.root / "b" / "sub").mkdir()
+    watched.scope = Scope(watched.filters.excludes, one_file_system=True)
+    watched.watcher = watched.new_watcher()
+    watched.start()
+    assert watched.watcher.directories == 4
+    (watched.root / "b" / "sub" / "file").touch()
+    (watched.root / "a" / "file").touch()
+    assert watched.read() == {came("a/file")}
+    # nor is it taken in when everything about it is in doubt
+    watched.watcher.look_again(b"b")
+    watched.root.joinpath("b", "sub", "deep").mkdir()
+    assert watched.read() == set()
+    assert watched.watcher.directories == 4
+
+
+@pytest.mark.parametrize("one_file_system", [False, True])
+def test_a_mount_that_comes_and_goes(watched: Watched, mount: Mount, one_file_system: bool) -> None:
+    """No event tells of it; whoever knows it says where to look."""
+    watched.scope = Scope(watched.filters.excludes, one_file_system=one_file_system)
+    watched.watcher = watched.new_watcher()
+    watched.start()
+    tmpfs(mount, watched.root / "b")
+    (watched.root / "b" / "sub").mkdir()
+    watched.watcher.look_again(b"b")
+    assert not watched.watcher.settled
+    assert watched.read() == (set() if one_file_system else {subtree("b")})
+    (watched.root / "b" / "sub" / "file").touch()
+    assert watched.read() == (set() if one_file_system else {came("b/sub/file")})
+
+    unmount(watched.root / "b")
+    watched.watcher.look_again(b"b")
+    assert subtree("b") in watched.read()
+    (watched.root / "b" / "file").touch()
+    assert watched.read() == {came("b/file")}
+    watched.check_watches()
+
+
+def test_an_unmount_is_told_by_the_kernel(watched: Watched, mount: Mount) -> None:
+    tmpfs(mount, watched.root / "b")
+    (watched.root / "b" / "sub").mkdir()
+    watched.start()
+    unmount(watched.root / "b")
+    assert watched.read() == {subtree("b")}
+    watched.check_watches()
+
+
+def test_a_mounted_root_that_is_unmounted_is_lost(watched: Watched, mount: Mount) -> None:
+    tmpfs(mount, watched.root)
+    (watched.root / "sub").mkdir()
+    watched.start()
+    unmount(watched.root)
+    watched.watcher.read(0)
+    assert watched.watcher.root_lost
+
+
+def test_a_mount_on_top_of_the_root_is_noticed(watched: Watched, mount: Mount) -> None:
+    watched.start()
+    (watched.root / "c" / "new").mkdir()
+    tmpfs(mount, watched.root)
+    (watched.root / "c" / "new").mkdir(parents=True)
+    watched.watcher.read(0)
+    assert watched.watcher.root_lost
+    assert watched.watcher.directories == 5
+
+
+def test_nothing_is_held_open(watched: Watched, mount: Mount) -> None:
+    """What was watched and read can be unmounted without force."""
+    tmpfs(mount, watched.root / "b")
+    watched.start()
+    for number in range(3):
+        (watched.root / "b" / str(number) / "sub").mkdir(parents=True)
+    watched.watcher.read(0)
+    unmount(watched.root / "b")
+
+
+# ---- the same directory at two places
+
+
+@pytest.fixture
+def twice(watched: Watched, mount: Mount) -> Watched:
+    """A watched source of which b/ shows a/ once more."""
+    mount(watched.root / "b", "--bind", watched.root / "a")
+    watched.start()
+    return watched
+
+
+def names(twice: Watched) -> tuple[str, str]:
+    """Return under which name the table has the directory, and that of its twin."""
+    tree = twice.watcher._tree
+    assert tree.root is not None
+    return ("a", "b") if tree.child(tree.root, b"a") is not None else ("b", "a")
+
+
+def test_what_happens_in_a_twin_is_told_of_both(twice: Watched) -> None:
+    assert twice.watcher.directories == 4
+    (twice.root / "a" / "sub" / "file").write_text("x")
+    assert twice.read() == {came("a/sub/file"), came("b/sub/file")}
+    (twice.root / "b" / "sub" / "file").write_text("y")
+    assert twice.read() == {change(f"{name}/sub/file") for name in "ab" for change in (written, entry)}
+
+
+def test_moves_in_a_twin(twice: Watched) -> None:
+    (twice.root / "b" / "sub").rename(twice.root / "b" / "moved")
+    assert twice.read() == {tree_moved("a/sub", "a/moved"), tree_moved("b/sub", "b/moved")}
+    (twice.root / "a" / "moved" / "new").mkdir()
+    assert paths(twice.read()) == {b"a/moved/new", b"b/moved/new"}
+
+
+def test_moves_into_a_twin_and_out_of_it(twice: Watched) -> None:
+    """The kernel allows no rename from one mount to another, so one of the names is always the same."""
+    name, twin = names(twice)
+    (twice.root / "c" / "file").touch()
+    (twice.root / "c" / "deep").mkdir()
+    twice.read()
+    for moved in ("file", "deep"):
+        (twice.root / "c" / moved).rename(twice.root / "a" / moved)
+    assert twice.read_in_order() == [
+        file_moved("c/file", f"{name}/file"),
+        entry(f"{twin}/file", Sign.ARRIVED),
+        looked_at(f"{name}/file"),
+        looked_at(f"{twin}/file"),
+        tree_moved("c/deep", f"{name}/deep"),
+        tree_arrived(f"{twin}/deep"),
+    ]
+    (twice.root / "a" / "deep").rename(twice.root / "c" / "new")
+    assert twice.read_in_order() == [tree_moved(f"{name}/deep", "c/new"), tree_went(f"{twin}/deep")]
+
+
+def test_a_twin_that_comes_and_goes(watched: Watched, mount: Mount) -> None:
+    watched.start()
+    mount(watched.root / "b", "--bind", watched.root / "a")
+    watched.watcher.look_again(b"b")
+    assert watched.read() == {subtree("b")}
+    (watched.root / "a" / "file").touch()
+    assert watched.read() == {came("a/file"), came("b/file")}
+    unmount(watched.root / "b")
+    watched.watcher.look_again(b"b")
+    assert watched.read() == {subtree("b")}
+    (watched.root / "a" / "file").unlink()
+    assert watched.read() == {went("a/file")}
+    watched.check_watches()
+
+
+def test_a_twin_outlives_the_other_name(watched: Watched, mount: Mount) -> None:
+    (watched.root / "a").rename(watched.folder / "out")
+    mount(watched.root / "b", "--bind", watched.folder / "out")
+    (watched.folder / "out").rename(watched.root / "a")
+    watched.start()
+    name, twin = names(watched)
+    if name == "b":
+        unmount(watched.root / "b")
+        watched.watcher.look_again(b"b")
+    else:
+        (watched.root / "a").rename(watched.folder / "out")
+    assert subtree(twin) in watched.read()
+    (watched.root / twin / "sub" / "file").touch()
+    assert watched.read() == {came(f"{twin}/sub/file")}
+
+
+def test_a_directory_that_is_mounted_below_itself(watched: Watched, mount: Mount) -> None:
+    mount(watched.root / "a" / "sub", "--bind", watched.root)
+    watched.start()
+    assert watched.watcher.directories == 4
+    (watched.root / "c" / "file").touch()
+    assert watched.read() == {came("c/file"), came("a/sub/c/file")}
+    (watched.root / "c").chmod(0o700)
+    assert watched.read() == {attributes("c"), attributes("a/sub/c")}
