@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tells what happens in a directory under its other names, too: one that is mounted a second time (`--bind`).
+"""Tells what happens in a directory under its other name, too: one that is mounted a second time (`--bind`).
 
 A watch is on an inode, so the kernel reports everything once, and nobody knows through which of the names it
 was done. The directory is in the table at one place; each other place is its *twin*.
