@@ -33,7 +33,10 @@ _TEMPORARY = re.compile(rb"(?:^|(?<=/))\.([^/]+)\.[A-Za-z0-9]{6}\Z")
 
 
 # What the sending side complains about it has not sent; below a directory, nothing at all.
-_UNSENT = re.compile(rb"rsync: \[sender\] |symlink has no referent: ")
+_UNSENT = re.compile(rb"rsync: \[sender\] |symlink has no referent: |filename overflows ")
+
+# Said of an entry while its directory is read: with the directory left out, it is not said.
+_TOO_LONG = re.compile(rb"filename overflows max-path len by \d+: (.*)/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +81,7 @@ def attribute(
 
 def _meanings(line: bytes, prefixes: tuple[bytes, ...]) -> Iterator[bytes]:
     """Yield every path that a message may be about: one too many is tried again for nothing, and no harm."""
-    unquoted = _UNQUOTED.match(line)
-    quoted = unquoted or _QUOTED.search(line)
+    quoted = _TOO_LONG.match(line) or _UNQUOTED.match(line) or _QUOTED.search(line)
     if quoted is None:
         return
     names = quoted[quoted.lastindex or 0]

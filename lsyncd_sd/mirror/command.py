@@ -259,7 +259,7 @@ class Commands:
     def _unreadable_rules(self) -> list[str]:
         # Beyond a command line's worth there is no point: then everything is tried, and fails, together.
         parts = list(_chunks(self.unreadable))
-        return [f"--exclude=/{_pattern(path)}" for path in parts[0] if path] if len(parts) == 1 else []
+        return [f"--exclude={_whole_pattern(path)}" for path in parts[0] if path] if len(parts) == 1 else []
 
     def _options(self, before: Sequence[str] = (), *, window: bool = True) -> list[str]:
         """Return what every command begins with; `before` are rules that go before the sync's own."""
@@ -302,6 +302,16 @@ def _pattern(path: bytes) -> str:
     return os.fsdecode(_escaped(path) if has_wildcards else path)
 
 
+def _whole_pattern(path: bytes) -> str:
+    """Return the pattern of exactly this path from the root on, as long as rsync takes it."""
+    pattern = "/" + _pattern(path)
+    while len(os.fsencode(pattern)) > MAX_PATTERN_BYTES:
+        # Without a slash in front it matches at the end of paths, of which only this one can be so long.
+        path = path.partition(b"/")[2]
+        pattern = _pattern(path)
+    return pattern
+
+
 def _anchored(directory: bytes) -> bytes:
     """Return how a pattern with wildcards for names in this directory begins."""
     return b"/" + _escaped(directory) + b"/" if directory else b"/"
@@ -335,6 +345,16 @@ def statistics(output: bytes) -> Statistics:
         assert match.lastgroup is not None
         counts[match.lastgroup] = int(match[match.lastgroup])
     return Statistics(counts["files"], counts["bytes"], counts["deleted"])
+
+
+def keeps_nanoseconds(output: bytes) -> bool | None:
+    """Return what a dry run with -i of a file just sent says: whether the target kept all of its time.
+
+    None if the target does not have the file (`existing`).
+    """
+    # `>f..t......` or `.f..t......`; a directory above it may differ for reasons of its own.
+    lines = [line for line in output.splitlines() if line[1:2] == b"f"]
+    return None if any(line[2:3] == b"+" for line in lines) else not lines
 
 
 _PERCENT = re.compile(rb"\s(\d{1,3})%\s")

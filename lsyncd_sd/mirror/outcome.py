@@ -100,6 +100,11 @@ def _outcome(result: Result, overrides: Mapping[int, str]) -> Outcome:
     return _BY_EXIT_STATUS.get(result.code, Outcome.FAIL)
 
 
+def _cut(line: str) -> str:
+    """Return the line in at most 500 characters: of a long path the middle tells least, behind it stands why."""
+    return line if len(line) <= 500 else f"{line[:200]} [...] {line[-292:]}"
+
+
 # What 3.5.0 says first, with an advice that is none here.
 _UNTRUSTED_LINK = "refusing to follow a symlink owned by an untrusted user"
 
@@ -111,9 +116,9 @@ def _telling_line(errors: bytes, code: int) -> str:
     telling = [line for line in lines if not line.startswith("rsync error:")] or lines
     if telling and telling[0].startswith(_UNTRUSTED_LINK):
         advice = "rsync follows no symbolic link of another user in a path it was given; write the real path"
-        return f"{advice}: {' '.join(telling[1:2])}"[:500]
+        return _cut(f"{advice}: {' '.join(telling[1:2])}")
     if telling:
-        return telling[0][:500]
+        return _cut(telling[0])
     return f"ended by signal {-code}" if code < 0 else f"exit status {code}" if code else ""
 
 

@@ -13,12 +13,20 @@ from typing import Protocol
 from lsyncd_sd.config.model import Sync, TargetKind
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.attribution import Attribution, attribute
-from lsyncd_sd.mirror.command import Commands, Run, Shape, Statistics, percent, statistics
+from lsyncd_sd.mirror.command import (
+    Commands,
+    Run,
+    Shape,
+    Statistics,
+    keeps_nanoseconds,
+    percent,
+    statistics,
+)
 from lsyncd_sd.mirror.outcome import Outcome, Verdict, judge
 from lsyncd_sd.mirror.password import variables_with
 from lsyncd_sd.mirror.process import OnExit, Process, Result, start_command, start_function
 from lsyncd_sd.mirror.steps import Start, Steps
-from lsyncd_sd.plan.batch import Kind, Mark, Marks, Sample, build
+from lsyncd_sd.plan.batch import LONGEST_LISTED, Kind, Mark, Marks, Sample, build
 from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity
@@ -110,6 +118,8 @@ class RsyncMirror:
         self._is_confine_probed = False
         # Listed by runs that broke off, where no level would remove their temporary files.
         self._leftovers: set[bytes] = set()
+        # Of the batch that was built last, what could not be listed.
+        self._too_long: set[bytes] = set()
 
     # ------------------------------------------------------------------ what is asked of a mirror
 
@@ -219,6 +229,8 @@ class RsyncMirror:
             _add(total, report)
             if report.is_whole:
                 return _whole_failure(total, marks)
+        if self._too_long:
+            _add(total, _not_listed(self._too_long, marks))
         return total
 
     def _note_deletions(self, shape: Shape, run: Run, report: Report) -> None:
@@ -274,6 +286,7 @@ class RsyncMirror:
         with self._open_source() as source:
             self._forget_gone(source)
             batch = build(marks, source.kind, self._filters.hides, keeps_links=self._keeps_links)
+            self._too_long = batch.too_long
             if self._sync.follows_links:
                 batch.follow_links(source.is_link)
             return self.commands.batch_run(batch, shape)
@@ -307,7 +320,7 @@ class RsyncMirror:
         with self._open_source() as source:
             is_proof = result.code == 0 and source.is_unchanged(sample)
         if is_proof:
-            keeps = _keeps(result.output)
+            keeps = keeps_nanoseconds(result.output)
             self.commands.traits = replace(self.commands.traits, nanoseconds=keeps)
 
     def _one_run(self, make: Callable[[], Run | None], run: Run | None = None) -> Steps[Report]:
@@ -410,18 +423,15 @@ class RsyncMirror:
         return {path: Mark(Depth.ENTRY, run.shape is Shape.EXACT_ENTRIES) for path in run.paths}
 
 
+def _not_listed(paths: set[bytes], marks: Marks) -> Report:
+    """Return the report of what is too long for rsync to be told of."""
+    message = f"longer than the {LONGEST_LISTED} bytes of a path that rsync can be told"
+    failed = {path: marks.get(path, Mark(Depth.ENTRY, exact=True)) for path in paths}
+    return Report(Verdict(Outcome.PARTIAL, message, 0), failed)
+
+
 def _nothing_done() -> Report:
     return Report(Verdict(Outcome.OK, "", 0))
-
-
-def _keeps(output: bytes) -> bool | None:
-    """Return what a dry run with -i of a file just sent says: whether the target kept all of its time.
-
-    None if the target does not have the file (`existing`).
-    """
-    # `>f..t......` or `.f..t......`; a directory above it may differ for reasons of its own.
-    lines = [line for line in output.splitlines() if line[1:2] == b"f"]
-    return None if any(line[2:3] == b"+" for line in lines) else not lines
 
 
 def _add(total: Report, report: Report) -> None:

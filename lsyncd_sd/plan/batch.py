@@ -16,6 +16,10 @@ from typing import NamedTuple
 
 from lsyncd_sd.plan.change import Depth
 
+# Of a list, rsync reads entries of 4095 bytes; ours begin with `./`, and a level ends with a slash. The rest
+# it takes for nothing: what is longer would be some other path, or none, and no error.
+LONGEST_LISTED = 4093
+
 
 class Kind(enum.Enum):
     """What stands at a path of the source, symlinks not followed."""
@@ -87,8 +91,9 @@ class Batch:
     `exact_subtrees` and `subtrees`: the same with everything below them. `exact_contents` and `contents`:
     directories of which every entry is sent, but nothing below those. `levels`: directories from which is
     deleted what the source does not hold; the directory's own attributes are made equal too. `gone`: the
-    names that made levels of their directories, for a sync that deletes nothing else. `is_unbounded`: more
-    than single names that were seen to go may be deleted.
+    names that made levels of their directories, for a sync that deletes nothing else. `too_long`: paths that
+    should be sent, but cannot be listed. `is_unbounded`: more than single names that were seen to go may be
+    deleted.
     """
 
     exact_entries: set[bytes] = field(default_factory=set)
@@ -99,6 +104,7 @@ class Batch:
     contents: set[bytes] = field(default_factory=set)
     levels: set[bytes] = field(default_factory=set)
     gone: set[bytes] = field(default_factory=set)
+    too_long: set[bytes] = field(default_factory=set)
     is_unbounded: bool = False
 
     def __len__(self) -> int:
@@ -140,6 +146,7 @@ def build(marks: Marks, kind_of: LookUp, is_hidden: IsHidden, *, keeps_links: bo
     for path, mark in marks.items():
         _list_one(batch, path, mark, kind_of, is_hidden)
     _drop_covered(batch)
+    _drop_too_long(batch)
     batch.is_unbounded |= b"" in batch.levels
     if keeps_links and batch.exact_subtrees:
         files = {path for path in batch.exact_entries | batch.entries if kind_of(path) is Kind.OTHER}
@@ -226,6 +233,16 @@ def _drop_covered(batch: Batch) -> None:
         for paths in (batch.entries, batch.contents, batch.levels):
             _drop_below(paths, batch.subtrees)
     batch.entries -= batch.exact_entries
+
+
+def _drop_too_long(batch: Batch) -> None:
+    for paths in (batch.exact_entries, batch.entries, batch.exact_subtrees, batch.subtrees):
+        too_long = {path for path in paths if len(path) > LONGEST_LISTED}
+        batch.too_long |= too_long
+        paths -= too_long
+    # What rsync could not send there is not on the target: there is nothing to delete.
+    for paths in (batch.exact_contents, batch.contents, batch.levels):
+        paths -= {path for path in paths if len(path) >= LONGEST_LISTED}
 
 
 def _drop_below(paths: set[bytes], subtrees: set[bytes]) -> None:

@@ -13,6 +13,7 @@ from types import TracebackType
 from lsyncd_sd.plan.batch import Kind, Sample
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.watch.links import Inode
+from lsyncd_sd.watch.opening import PATH_BYTES, open_directory
 
 # How many entries are looked at for a sample: enough for any ordinary tree, and no walk of a huge one.
 SAMPLE_SEARCH_ENTRIES = 2000
@@ -153,13 +154,23 @@ class Source:
 
     def _lstat(self, path: bytes) -> Kind:
         try:
-            mode = os.lstat(path, dir_fd=self.descriptor).st_mode
+            mode = self._status(path).st_mode
         except (FileNotFoundError, NotADirectoryError):
             return Kind.MISSING
         except OSError:
             # Not to be looked at is not gone: rsync will say what is the matter, and it is tried again.
             return Kind.OTHER
         return Kind.DIRECTORY if stat.S_ISDIR(mode) else Kind.OTHER
+
+    def _status(self, path: bytes) -> os.stat_result:
+        if len(path) <= PATH_BYTES:
+            return os.lstat(path, dir_fd=self.descriptor)
+        parent, _slash, name = path.rpartition(b"/")
+        directory = open_directory(self.descriptor, parent)
+        try:
+            return os.lstat(name, dir_fd=directory)
+        finally:
+            os.close(directory)
 
 
 def identity_of(target: int | bytes) -> Identity:

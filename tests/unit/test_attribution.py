@@ -103,6 +103,7 @@ MESSAGES: dict[str, tuple[bytes, set[bytes]]] = {
         b"rsync: [generator] delete_file: rmdir(d) failed: Device or resource busy (16)",
         {b"d"},
     ),
+    "an entry whose path is too long": (b"filename overflows max-path len by 125: d/a/bb", {b"d/a"}),
     "vanished": (b'file has vanished: "/source/d/a"', {b"d/a"}),
     "relative": (
         b'rsync: [generator] recv_generator: failed to stat "d/a": Permission denied (13)',
@@ -226,6 +227,11 @@ def test_the_root_has_the_empty_path(line: bytes) -> None:
 def test_a_target_that_is_the_root_of_its_host() -> None:
     line = b'rsync: [receiver] mkstemp "/d/.a.BR83iC" failed: Permission denied (13)'
     assert attribute(line, {b"d/a"}, set(), (b"/source", b"")).paths == {b"d/a"}
+
+
+def test_a_directory_with_a_path_that_is_too_long_was_not_read_whole() -> None:
+    named = attribution(b"filename overflows max-path len by 1: d/a/bb", subtrees={b""})
+    assert named == Attribution(frozenset({b"d/a"}), frozenset({b"d/a"}), complete=True)
 
 
 def test_a_link_without_a_referent_was_not_sent() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from lsyncd_sd.plan.batch import Batch, Kind, Mark, build, is_below
+from lsyncd_sd.plan.batch import LONGEST_LISTED, Batch, Kind, Mark, build, is_below
 from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.plan.filters import Filter
 
@@ -209,3 +209,18 @@ def test_links_that_are_followed_are_listed_whole() -> None:
         exact_subtrees={b"link", b"touched link", b"d"},
         subtrees={b"e", b"f"},
     )
+
+
+def test_what_is_too_long_for_a_list_is_not_listed() -> None:
+    longest, longer = b"a" * LONGEST_LISTED, b"b" * (LONGEST_LISTED + 1)
+    kinds = {longest: Kind.OTHER, longer: Kind.OTHER, longer + b"/d": Kind.MISSING}
+    batch = build({path: Mark(ENTRY, EXACT) for path in kinds}, kinds.__getitem__, FILTER.hides)
+    assert (batch.exact_entries, batch.too_long) == ({longest}, {longer})
+
+
+def test_where_nothing_was_sent_nothing_is_deleted() -> None:
+    longest, longer = b"a" * (LONGEST_LISTED - 1), b"b" * LONGEST_LISTED
+    marks = {longest: Mark(LEVEL, LOOSE), longer + b"/x": Mark(ENTRY, EXACT)}
+    kinds = {longest: Kind.DIRECTORY, longer: Kind.DIRECTORY, longer + b"/x": Kind.MISSING}
+    batch = build(marks, kinds.__getitem__, FILTER.hides)
+    assert (batch.levels, batch.too_long) == ({longest}, set())

@@ -267,7 +267,8 @@ def test_a_real_rsync_at_its_target(tmp_path: Path, target: str, expected: Outco
         (10, closing(10) + b"said later\n", "said later"),
         (10, closing(10), closing(10).decode().strip()),
         (23, b'vanished: "\xff"', 'vanished: "\\xff"'),
-        (23, b"x" * 1000, "x" * 500),
+        (23, b"x" * 500, "x" * 500),
+        (23, b"a" * 500 + b"b" * 500, "a" * 200 + " [...] " + "b" * 292),
         (
             3,
             b"refusing to follow a symlink owned by an untrusted user; use --insecure-links locally or ...\n"

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -262,3 +264,21 @@ def test_links_and_where_they_lead(folder: Path, source: Source) -> None:
         b"loop": (True, False),
         b"missing": (False, False),
     }
+
+
+def test_a_path_longer_than_a_system_call_takes(folder: Path, source: Source) -> None:
+    names = [b"d" * 250] * 20
+    with contextlib.ExitStack() as stack:
+        above = source.descriptor
+        for name in names:
+            os.mkdir(name, dir_fd=above)
+            above = os.open(name, os.O_RDONLY, dir_fd=above)
+            stack.callback(os.close, above)
+        os.close(os.open(b"file", os.O_CREAT | os.O_WRONLY, dir_fd=above))
+    path = b"/".join(names)
+    assert len(path) > 4095
+    assert source.kind(path) is Kind.DIRECTORY
+    assert source.kind(path + b"/file") is Kind.OTHER
+    assert source.kind(path + b"/gone") is Kind.MISSING
+    # pytest's own cleaning takes no such path
+    subprocess.run(["rm", "-r", str(folder)], check=True)
