@@ -101,7 +101,7 @@ def _outcome(result: Result, overrides: Mapping[int, str]) -> Outcome:
 
 
 def _cut(line: str) -> str:
-    """Return the line in at most 500 characters: of a long path the middle tells least, behind it stands why."""
+    """Return the line in at most 500 characters: behind a long path stands what is wrong with it."""
     return line if len(line) <= 500 else f"{line[:200]} [...] {line[-292:]}"
 
 

@@ -26,6 +26,7 @@ class Kind(enum.Enum):
 
     MISSING = "missing"
     DIRECTORY = "directory"
+    MOUNT = "directory of another file system that is not to be entered"
     OTHER = "other"
 
 
@@ -162,13 +163,16 @@ def _list_one(batch: Batch, path: bytes, mark: Mark, kind_of: LookUp, is_hidden:
     if kind is Kind.MISSING:
         batch.levels.add(_parent(standing))
         batch.gone.add(standing)
-    elif is_hidden(standing, kind is Kind.DIRECTORY):
+    elif is_hidden(standing, kind in (Kind.DIRECTORY, Kind.MOUNT)):
         # The filter may hide only what stands there now (`name/` hides directories): whether what the
         # target holds under the name must go is rsync's to decide, with the same filter.
         batch.levels.add(_parent(standing))
         batch.gone.add(standing)
     elif kind is Kind.DIRECTORY:
         _list_directory(batch, path, mark)
+    elif kind is Kind.MOUNT:
+        # Listed as anything else, rsync would begin there, and stay in that file system.
+        batch.entries.add(standing)
     elif mark.exact or not is_whole:
         batch.exact_entries.add(standing)
     else:

@@ -115,7 +115,7 @@ class Delivery:
         self._collator = Collator(Limits(sync.delay, sync.max_changes, sync.open_file_delay))
         # Nobody has watched until now.
         self._collator.rescan_begins()
-        self._gate = SourceGate(sync.source)
+        self._gate = SourceGate(sync.source, one_file_system=sync.one_file_system)
         mirror = RsyncMirror(loop, sync, filters, self._gate.open, self._progress)
         self._links = LinkedNames(loop, self._gate.open, filters)
         self._ledger = Ledger(loop, sync.source, checkpoints, journal, self)

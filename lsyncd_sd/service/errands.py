@@ -26,15 +26,16 @@ from lsyncd_sd.watch.source import Source
 class SourceGate:
     """Opens the source for one run, as long as it is the directory that is watched."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, one_file_system: bool = False) -> None:
         self._path = os.fsencode(path)
+        self._one_file_system = one_file_system
         # Set by whoever watches; None while nobody does.
         self.identity: Identity | None = None
 
     def open(self) -> Source:
         """Open the source's root. Raises SourceLostError unless it is the one that is watched."""
         try:
-            source = Source(self._path)
+            source = Source(self._path, one_file_system=self._one_file_system)
         except OSError as error:
             raise SourceLostError(str(error)) from None
         try:

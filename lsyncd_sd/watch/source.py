@@ -24,11 +24,14 @@ class Source:
     """The source's root, held open for as long as one batch is built and started.
 
     Nothing stays open between batches: an open directory would keep its file system from being unmounted.
-    Use it as a context manager. Raises OSError from the constructor: ENOENT, ENOTDIR, EACCES.
+    Use it as a context manager. With `one_file_system`, what is mounted below the root is not entered.
+    Raises OSError from the constructor: ENOENT, ENOTDIR, EACCES.
     """
 
-    def __init__(self, path: bytes) -> None:
+    def __init__(self, path: bytes, *, one_file_system: bool = False) -> None:
         self.descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        # As rsync does it: a bind mount of the same file system does not count.
+        self._device = os.fstat(self.descriptor).st_dev if one_file_system else None
         self._kinds: dict[bytes, Kind] = {}
 
     def __enter__(self) -> Source:
@@ -114,7 +117,8 @@ class Source:
                 if is_excluded(path, is_directory):
                     continue
                 if is_directory:
-                    pending.append(path)
+                    if self._is_entered(status):
+                        pending.append(path)
                 elif _is_sample(status):
                     return Sample(path, _signature(status))
         return None
@@ -154,13 +158,18 @@ class Source:
 
     def _lstat(self, path: bytes) -> Kind:
         try:
-            mode = self._status(path).st_mode
+            status = self._status(path)
         except (FileNotFoundError, NotADirectoryError):
             return Kind.MISSING
         except OSError:
             # Not to be looked at is not gone: rsync will say what is the matter, and it is tried again.
             return Kind.OTHER
-        return Kind.DIRECTORY if stat.S_ISDIR(mode) else Kind.OTHER
+        if not stat.S_ISDIR(status.st_mode):
+            return Kind.OTHER
+        return Kind.DIRECTORY if self._is_entered(status) else Kind.MOUNT
+
+    def _is_entered(self, directory: os.stat_result) -> bool:
+        return self._device is None or directory.st_dev == self._device
 
     def _status(self, path: bytes) -> os.stat_result:
         if len(path) <= PATH_BYTES:

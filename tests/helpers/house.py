@@ -51,7 +51,7 @@ class House:
             self._loop,
             sync,
             sync.make_filter(),
-            lambda: Source(os.fsencode(self.source)),
+            lambda: Source(os.fsencode(self.source), one_file_system=sync.one_file_system),
             lambda _percent: None,
         )
 

@@ -224,3 +224,12 @@ def test_where_nothing_was_sent_nothing_is_deleted() -> None:
     kinds = {longest: Kind.DIRECTORY, longer: Kind.DIRECTORY, longer + b"/x": Kind.MISSING}
     batch = build(marks, kinds.__getitem__, FILTER.hides)
     assert (batch.levels, batch.too_long) == ({longest}, set())
+
+
+@pytest.mark.parametrize("depth", [ENTRY, LEVEL, SUBTREE])
+@pytest.mark.parametrize("path", [b"mount", b"mount/below/deep"])
+def test_of_what_is_mounted_only_the_directory_is_sent(path: bytes, depth: Depth) -> None:
+    kinds = {b"mount": Kind.MOUNT}
+    batch = build({path: Mark(depth, EXACT)}, kinds.__getitem__, FILTER.hides)
+    batch.is_unbounded = False
+    assert batch == Batch(entries={b"mount"})

@@ -318,6 +318,33 @@ def test_a_level_with_a_link_that_leads_nowhere_deletes_when_it_is_tried_again(h
     assert mirror.commands.unreadable == set()
 
 
+# ---- file systems
+
+
+def test_what_is_mounted_in_the_source_is_left_out(house: House) -> None:
+    mount = house.source / "d/mount"
+    mount.mkdir(parents=True)
+    house.write("d/file")
+    if subprocess.run(["mount", "-t", "tmpfs", "none", mount], check=False).returncode != 0:
+        pytest.skip("may not mount here")
+    try:
+        house.write("d/mount/sub/file")
+        mirror = mirror_of(house, "one_file_system: true")
+        full_sync(house, mirror)
+        expected = {"d/", "d/file", "d/mount/"}
+        assert names(house.target) == expected
+        # whatever is marked there: rsync, told of it, would begin in that file system
+        for path in (b"d/mount", b"d/mount/sub", b"d/mount/sub/file"):
+            for mark in (EXACT_ENTRY, EXACT_SUBTREE, SUBTREE, LEVEL):
+                batch(house, mirror, {path: mark})
+                assert names(house.target) == expected
+        mount.chmod(0o751)
+        batch(house, mirror, {b"d/mount": ENTRY})
+        assert (house.target / "d/mount").stat().st_mode & 0o777 == 0o751
+    finally:
+        subprocess.run(["umount", "--lazy", mount], check=True)
+
+
 # ---- what has no key
 
 

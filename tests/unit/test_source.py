@@ -282,3 +282,27 @@ def test_a_path_longer_than_a_system_call_takes(folder: Path, source: Source) ->
     assert source.kind(path + b"/gone") is Kind.MISSING
     # pytest's own cleaning takes no such path
     subprocess.run(["rm", "-r", str(folder)], check=True)
+
+
+@pytest.fixture
+def mounted(folder: Path) -> Iterator[Path]:
+    """A directory of another file system in the folder, with a file that could be a sample."""
+    (folder / "d/mount").mkdir(parents=True)
+    done = subprocess.run(["mount", "-t", "tmpfs", "none", folder / "d/mount"], check=False)
+    if done.returncode != 0:
+        pytest.skip("may not mount here")
+    write(folder / "d/mount/sub/file")
+    yield folder / "d/mount"
+    subprocess.run(["umount", "--lazy", folder / "d/mount"], check=True)
+
+
+def test_what_is_mounted_is_entered_unless_it_must_not(folder: Path, mounted: Path) -> None:
+    paths = (b"d", b"d/mount", b"d/mount/sub", b"d/mount/sub/file")
+    with Source(os.fsencode(folder)) as source:
+        kinds = [source.kind(path) for path in paths]
+        assert kinds == [Kind.DIRECTORY, Kind.DIRECTORY, Kind.DIRECTORY, Kind.OTHER]
+        assert source.find_sample(excludes_nothing) is not None
+    with Source(os.fsencode(folder), one_file_system=True) as source:
+        kinds = [source.kind(path) for path in paths]
+        assert kinds == [Kind.DIRECTORY, Kind.MOUNT, Kind.MISSING, Kind.MISSING]
+        assert source.find_sample(excludes_nothing) is None
