@@ -7,8 +7,6 @@ import os
 from collections.abc import Callable, Iterable, Set
 from dataclasses import dataclass, field, replace
 from functools import partial
-from types import TracebackType
-from typing import Protocol
 
 from lsyncd_sd.config.model import Sync, TargetKind
 from lsyncd_sd.loop import Loop
@@ -22,6 +20,7 @@ from lsyncd_sd.mirror.command import (
     percent,
     statistics,
 )
+from lsyncd_sd.mirror.opensource import OpenSource
 from lsyncd_sd.mirror.outcome import Outcome, Verdict, judge
 from lsyncd_sd.mirror.password import variables_with
 from lsyncd_sd.mirror.process import OnExit, Process, Result, start_command, start_function
@@ -51,33 +50,6 @@ _MAY_NOT_SEND = ("update", "append", "append_verify", "dry_run")
 
 # After these the run did not come to its end, and a temporary file may be left behind on the target.
 _BROKEN_OFF = frozenset({Outcome.KILLED, Outcome.CUT_SHORT, Outcome.CONNECTION, Outcome.TARGET_FULL})
-
-
-class OpenSource(Protocol):
-    """The source's root, open, with its identity checked; a context manager."""
-
-    descriptor: int
-
-    def kind(self, path: bytes) -> Kind:
-        """Return what stands at `path`, symlinks not followed."""
-
-    def is_link(self, path: bytes) -> bool:
-        """Tell whether a symlink stands at `path`."""
-
-    def leads_somewhere(self, path: bytes) -> bool:
-        """Tell whether a symlink stands at `path` that leads to something."""
-
-    def sample_among(self, paths: Iterable[bytes]) -> Sample | None:
-        """Return a file among `paths` that can show whether the target keeps nanoseconds."""
-
-    def is_unchanged(self, sample: Sample) -> bool:
-        """Tell whether the file of a sample is what it was when it was chosen."""
-
-    def __enter__(self) -> OpenSource: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 @dataclass(slots=True)
