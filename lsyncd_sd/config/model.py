@@ -59,7 +59,7 @@ class RsyncOptions:
     extra: tuple[str, ...]
     keys: tuple[tuple[str, bool | str | None], ...] = ()
     own_rules: tuple[WrittenRule, ...] = ()
-    places: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    places: tuple[tuple[str, str], ...] = field(default=(), compare=False, repr=False)
 
     def is_on(self, key: str) -> bool:
         """Tell whether the key of a flag is true; rsync's own choice is not."""

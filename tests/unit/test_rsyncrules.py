@@ -146,3 +146,12 @@ def test_no_rule_of_the_sync_takes_them_away() -> None:
     assert filters.excludes(b".old", True)
     assert filters.protects(b".old", True)
     assert filters.rsync_arguments()[:2] == ["--filter=H /.old/", "--filter=P /.old/"]
+
+
+def test_where_a_key_stands_makes_no_difference() -> None:
+    one = sync_of("/t", "backup_dir: .old")
+    other = sync_of("/t", "\n  backup_dir: .old\n  ")
+    assert one.rsync.places != other.rsync.places
+    # what outlives the process is kept under a hash of it
+    assert repr(one.rsync) == repr(other.rsync)
+    assert one.rsync == other.rsync
