@@ -38,6 +38,8 @@ class Shape(enum.Enum):
     ENTRIES = "entries"
     EXACT_SUBTREES = "exact subtrees"
     SUBTREES = "subtrees"
+    EXACT_CONTENTS = "exact contents"
+    CONTENTS = "contents"
     LEVELS = "levels"
     FULL = "full sync"
     LEFTOVERS = "temporary files"
@@ -103,6 +105,10 @@ class Commands:
                 owes = self.owes_deletions and b"" in batch.subtrees
                 delete = ["--delete"] if self._levels_delete or owes else []
                 return self._list_run(shape, ["-r", *delete], batch.subtrees)
+            case Shape.EXACT_CONTENTS:
+                return self._list_run(shape, ["-d", "-I"], batch.exact_contents, suffix=b"/")
+            case Shape.CONTENTS:
+                return self._list_run(shape, ["-d"], batch.contents, suffix=b"/")
             case Shape.LEVELS:
                 # --existing --ignore-existing: nothing is sent, so no file is read, and one that cannot
                 # be read does not make a level fail each time it is tried (decision 0003).

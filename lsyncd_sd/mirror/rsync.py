@@ -38,11 +38,14 @@ _BATCH_SHAPES = (
     Shape.ENTRIES,
     Shape.EXACT_SUBTREES,
     Shape.SUBTREES,
+    Shape.EXACT_CONTENTS,
+    Shape.CONTENTS,
     Shape.LEVELS,
 )
 # They write files into the directories of the listed paths: what was listed as a subtree, too, may have
 # become a file by the time it is sent.
 _LISTED_SHAPES = frozenset({Shape.EXACT_ENTRIES, Shape.ENTRIES, Shape.EXACT_SUBTREES, Shape.SUBTREES})
+_CONTENT_SHAPES = frozenset({Shape.EXACT_CONTENTS, Shape.CONTENTS})
 _RECURSIVE_SHAPES = frozenset({Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.FULL})
 
 # With these keys, a file that was listed exactly may be another one on the target all the same.
@@ -352,6 +355,9 @@ class RsyncMirror:
                 report.is_whole = True
                 if verdict.outcome in _BROKEN_OFF and run.shape in _LISTED_SHAPES:
                     report.failed = self._broken_off(run)
+                elif run.shape in _CONTENT_SHAPES:
+                    # Where no level removes the temporary file it stays: nobody has its name.
+                    report.failed = dict.fromkeys(run.paths, Mark(Depth.LEVEL, exact=False))
         return report
 
     def _broken_off(self, run: Run) -> dict[bytes, Mark]:
@@ -362,12 +368,12 @@ class RsyncMirror:
         return {}
 
     def _attribute(self, run: Run, result: Result) -> Attribution:
-        recursive = run.shape in _RECURSIVE_SHAPES or run.shape is Shape.LEVELS
+        named_below = run.shape in _RECURSIVE_SHAPES | _CONTENT_SHAPES or run.shape is Shape.LEVELS
         prefixes = (os.fsencode(self.commands.source_root), os.fsencode(self._sync.target.path.rstrip("/")))
         named = attribute(
             result.errors,
-            frozenset() if recursive else run.paths,
-            run.paths if recursive else frozenset(),
+            frozenset() if named_below else run.paths,
+            run.paths if named_below else frozenset(),
             prefixes,
         )
         return replace(named, complete=named.complete and not result.errors_cut)
@@ -386,6 +392,9 @@ class RsyncMirror:
             unsent = dict.fromkeys(named.unsent, Mark(Depth.SUBTREE, exact=True))
             self.commands.unreadable |= named.unsent - run.paths
             return entries | dict.fromkeys(run.paths, mark) | unsent
+        if run.shape in _CONTENT_SHAPES:
+            mark = Mark(Depth.CONTENT, run.shape is Shape.EXACT_CONTENTS)
+            return entries | dict.fromkeys(named.unsent & run.paths if named.complete else run.paths, mark)
         if run.shape is Shape.LEVELS:
             # A link that leads nowhere, where links are followed: with it left out, the level can delete.
             self.commands.unreadable |= named.unsent - run.paths

@@ -101,10 +101,10 @@ class Batch:
     entries: set[bytes] = field(default_factory=set)
     exact_subtrees: set[bytes] = field(default_factory=set)
     subtrees: set[bytes] = field(default_factory=set)
-    exact_contents: set[bytes] = field(default_factory=set)
-    contents: set[bytes] = field(default_factory=set)
     levels: set[bytes] = field(default_factory=set)
     gone: set[bytes] = field(default_factory=set)
+    exact_contents: set[bytes] = field(default_factory=set)
+    contents: set[bytes] = field(default_factory=set)
     too_long: set[bytes] = field(default_factory=set)
     is_unbounded: bool = False
 

@@ -19,12 +19,13 @@ from typing import NamedTuple
 from lsyncd_sd.plan.batch import Mark, Marks
 from lsyncd_sd.plan.change import Change, Depth, Move
 from lsyncd_sd.plan.dirt import Dirt, parent_of
-from lsyncd_sd.plan.marktree import MarkTree
-from lsyncd_sd.plan.moves import left_undone
+from lsyncd_sd.plan.marktree import MarkTree, left_undone
 from lsyncd_sd.plan.stamps import Stage, Stamps
 
 # A batch that becomes smaller becomes so small that the next change does not begin it all over. A guess.
 SMALLER = 0.75
+
+_WHOLE = Mark(Depth.SUBTREE, exact=True)
 
 PAST = float("-inf")
 """When something became due whose own time is over already."""
@@ -88,6 +89,11 @@ class Collator:
     def pending(self) -> Marks:
         """What goes with the next batch."""
         return self._dirt.pending
+
+    @property
+    def moves(self) -> Sequence[Move]:
+        """The moves that go with the next batch."""
+        return self._dirt.moves
 
     @property
     def open(self) -> AbstractSet[bytes]:
@@ -392,11 +398,12 @@ class Collator:
 
         The lane reads the older content, and may be ready after the batch.
         """
-        for path, mark in self.large_in_flight.items():
+        for path in self.large_in_flight:
             if not self.in_flight.is_clean(path):
-                self.in_flight.remove(path)
-                self._dirt.large.put(path, mark)
+                self._dirt.large.put(path, Mark(Depth.ENTRY, exact=True))
                 self._stamps.copy(Stage.IN_FLIGHT, Stage.LARGE)
+                if self.in_flight.get(path, _WHOLE).depth == Depth.ENTRY:
+                    self.in_flight.remove(path)
 
     def large_directories(self) -> AbstractSet[bytes]:
         """Return the directories of the files in the lane: deleting there would take what is half sent."""

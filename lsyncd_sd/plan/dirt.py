@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from lsyncd_sd.plan.batch import Mark
 from lsyncd_sd.plan.change import Change, Depth, Move, Sign
-from lsyncd_sd.plan.marktree import MarkTree
-from lsyncd_sd.plan.moves import LatestMoves, left_undone
+from lsyncd_sd.plan.marktree import MarkTree, left_undone
 from lsyncd_sd.plan.pathtree import PathTree
 from lsyncd_sd.plan.reach import Reach
 
@@ -36,7 +35,6 @@ class Dirt:
         self.run_reach = Reach()
         self.lane_reach = Reach()
         self.is_blind = False
-        self._latest = LatestMoves()
 
     def __len__(self) -> int:
         return len(self.pending) + len(self.open) + len(self.troubled) + len(self.large)
@@ -58,8 +56,6 @@ class Dirt:
         elif sign is Sign.WENT and self.pending.is_new(path):
             self._forget_new(path)
         else:
-            if sign is Sign.ARRIVED:
-                self._latest.note_arrival(path, bool(depth & Depth.SUBTREE))
             self.pending.put(path, Mark(depth, exact))
 
     def _written(self, path: bytes, until: float) -> None:
@@ -99,25 +95,14 @@ class Dirt:
     # ------------------------------------------------------------------ moves
 
     def move(self, move: Move) -> None:
-        """Take in a move; it is carried out on the target, or both its ends become dirty."""
-        if self._max_moves == 0:
-            self._mark_instead(move)
-            return
-        exchange = self._latest.other_half(move)
-        if exchange is not None:
-            self._mark_both_ends(exchange)
-        elif self.is_blind or self.pending.is_new(move.old) or self.pending.is_new(parent_of(move.new)):
-            self._mark_instead(move)
-        else:
-            self._keep(move)
-        self._latest.note(move)
-
-    def _mark_instead(self, move: Move) -> None:
+        """Take in a move; it is carried out on the target, or what it concerns becomes dirty."""
         if self.pending.is_new(move.old):
             self._forget_new(move.old)
             self.pending.put(move.new, _SUBTREE if move.is_directory else _ENTRY)
-        else:
+        elif self._max_moves == 0 or self.is_blind or self.pending.is_new(parent_of(move.new)):
             self._mark_both_ends(move)
+        else:
+            self._keep(move)
 
     def _mark_both_ends(self, move: Move) -> None:
         self.pending.put_both_ends(move)

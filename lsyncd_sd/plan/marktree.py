@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 from lsyncd_sd.plan.batch import Mark
@@ -127,14 +127,18 @@ class MarkTree(PathTree[Mark]):
     def move(self, move: Move) -> None:
         """Let marks follow a move (A1); what covered the old name covers the new one (A2, A3).
 
-        The marks of what stood at the new name are gone with it (A4).
+        The marks of what stood at the new name are gone with it (A4), unless a directory stood there on the
+        target: that one is in the way of the move, and more goes with it than was counted.
         """
         cover = self.covering(move.old)
         cover_there = self.covering(move.new)
         if cover_there is not None and cover_there.covers_below:
             self.drop(move.old)
             return
+        there = self.get(move.new)
         self.rename(move.old, move.new)
+        if there is not None and there.depth & Depth.SUBTREE and not there.is_new:
+            self.put(move.new, there)
         if cover is not None:
             self.put(move.new, cover if move.is_directory else Mark(Depth.ENTRY, cover.exact))
 
@@ -186,3 +190,13 @@ class _Full(NamedTuple):
 
 def _is_entry(node: Node[Mark]) -> bool:
     return node.value is not None and node.value.depth == Depth.ENTRY
+
+
+def left_undone(moves: Iterable[Move], undone: Collection[Move]) -> MarkTree:
+    """Return what is dirty after `moves`, made in their order, if of `undone` nobody knows it (C3)."""
+    marks = MarkTree()
+    for move in moves:
+        marks.move(move)
+        if move in undone:
+            marks.put_both_ends(move)
+    return marks

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
 
-from helpers.trees import Entry, Snapshot, join, parent_of, snapshot
+from helpers.trees import Entry, Snapshot, join, parent_of
 
 from lsyncd_sd.plan.batch import is_below
 from lsyncd_sd.plan.filters import Filter, WrittenRule
@@ -32,10 +32,14 @@ class Trouble(enum.Enum):
 
 @dataclass(frozen=True)
 class Fault:
-    """A trouble, and which of the possible places it strikes (taken modulo their number)."""
+    """A trouble, and which of the possible places it strikes (taken modulo their number).
+
+    `stale`: what the run reads is what the source held when it began.
+    """
 
     trouble: Trouble = Trouble.NONE
     place: int = 0
+    stale: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class Command:
     delete: bool
     existing: bool
     level: bool
+    content: bool
     filters: Filter
     by_name: bool
 
@@ -70,15 +75,16 @@ class Command:
             assert recursive and not stdin
             listed = [b"./"]
         assert all(path.startswith(b"./") for path in listed)
-        level = not recursive and listed[0].endswith(b"/")
-        assert recursive or all(path.endswith(b"/") == level for path in listed)
+        has_slash = not recursive and listed[0].endswith(b"/")
+        assert recursive or all(path.endswith(b"/") == has_slash for path in listed)
         return cls(
             tuple(path[2:].removesuffix(b"/") for path in listed),
             recursive=recursive,
             exact="-I" in options,
             delete="--delete" in options,
             existing="--existing" in options,
-            level=level,
+            level=has_slash and "--existing" in options,
+            content=has_slash and "--existing" not in options,
             filters=_filters(options),
             by_name=any(option.startswith("--filter=P ") and option.endswith("*") for option in options),
         )
@@ -111,13 +117,21 @@ class ModelTarget:
         self._clock = count(1)
 
     def run(
-        self, command: Command, source: bytes, fault: Fault, remove: Callable[[bytes], None]
+        self,
+        command: Command,
+        source: bytes,
+        look: Callable[[], Snapshot],
+        fault: Fault,
+        remove: Callable[[bytes], None],
     ) -> Answer:
-        """Do what the command does, `remove` takes away a path of the source that is to vanish."""
-        struck = self._struck(command, visible(snapshot(source), command.filters), fault)
+        """Do what the command does with what `look` sees at the path `source`.
+
+        `remove` takes away a path of the source that is to vanish.
+        """
+        struck = self._struck(command, visible(look(), command.filters), fault)
         if struck is not None and fault.trouble is Trouble.VANISHED:
             remove(struck)
-        held = visible(snapshot(source), command.filters)
+        held = visible(look(), command.filters)
         unreadable = struck if fault.trouble in (Trouble.UNREADABLE, Trouble.UNNAMED) else None
         actions = list(self._actions(command, held, unreadable))
         if fault.trouble is Trouble.DEAD:
@@ -151,8 +165,9 @@ class ModelTarget:
         read = [
             path
             for path, entry in sorted(held.items())
-            if (path in listed and (command.recursive or entry.kind == "f"))
+            if (path in listed and (command.recursive or command.content or entry.kind == "f"))
             or (command.recursive and is_below(path, listed))
+            or (command.content and entry.kind == "f" and parent_of(path) in listed)
         ]
         read = [path for path in read if path]
         return read[fault.place % len(read)] if read else None
@@ -174,6 +189,9 @@ class ModelTarget:
                     if command.delete:
                         yield "prune", path, False
                 continue
+            if command.content and held[path].kind == "d" and path != unreadable:
+                inside = [below for below in sorted(held) if below and parent_of(below) == path]
+                yield from (("put", below, command.exact) for below in inside if below != unreadable)
             for below in sorted(held) if command.recursive else ():
                 if is_below(below, {path}) or below == path:
                     yield from self._one(command, held, below, unreadable)
@@ -259,6 +277,18 @@ class ModelTarget:
                 return
 
     # ------------------------------------------------------------------ the target
+
+    def is_reachable(self, path: bytes) -> bool:
+        """Tell whether everything above a path is a directory, and no symlink."""
+        return all(self._is_directory(above) for above in _ancestors(path))
+
+    def rename(self, old: bytes, new: bytes) -> None:
+        """Move what is at and below `old`, in the place of what is at `new`."""
+        moved = {path: entry for path, entry in self.entries.items() if (path + b"/").startswith(old + b"/")}
+        self._remove(new)
+        self._remove(old)
+        self.entries |= {new + path[len(old) :]: entry for path, entry in moved.items()}
+        self._bump(parent_of(new))
 
     def _is_directory(self, path: bytes) -> bool:
         entry = self.entries.get(path)

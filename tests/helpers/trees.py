@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
+from lsyncd_sd.watch.source import Source
+
 RENAME_EXCHANGE = 2
 """renameat2(2): the two names change places at once."""
 
@@ -96,6 +98,18 @@ class Spot(NamedTuple):
     new: bool
 
 
+def spot_in(entries: Snapshot, spot: Spot) -> bytes:
+    """Return the path that a spot stands for in a tree."""
+    directories = sorted(path for path, entry in entries.items() if entry.kind == "d")
+    directory = directories[spot.directory % len(directories)]
+    if directory.count(b"/") == DEEPEST:
+        directory = parent_of(directory)
+    children = sorted(path for path in entries if path and parent_of(path) == directory)
+    if spot.new or not children:
+        return join(directory, NAMES[spot.child % len(NAMES)])
+    return children[spot.child % len(children)]
+
+
 @dataclass
 class Playground:
     """A source, a place outside of it to move things to and from, and the operations on both.
@@ -106,9 +120,10 @@ class Playground:
 
     base: bytes
     contents: count[int] = field(default_factory=count)
+    _kept: dict[bytes, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.source = self.base + b"/source"
+        self.path = self.source = self.base + b"/source"
         self.outside = self.base + b"/outside"
         self.secret = self.base + b"/secret"
         for path in (self.source, self.outside):
@@ -118,6 +133,14 @@ class Playground:
         for directory in (b"", b"/a", b"/a/b", b"/a/b/c"):
             with open(self.secret + directory + b"/f", "wb") as file:
                 file.write(SECRET)
+
+    def entries(self) -> Snapshot:
+        """Return all that the source holds."""
+        return snapshot(self.source)
+
+    def look(self) -> Source:
+        """Return the source as a mirror sees it."""
+        return Source(self.source)
 
     def do(self, operation: tuple[Any, ...]) -> None:
         """Carry out one operation, named by the method and followed by its arguments."""
@@ -131,13 +154,7 @@ class Playground:
 
     def spot(self, spot: Spot) -> bytes:
         """Return the path that a spot stands for now."""
-        directories = sorted(path for path, entry in snapshot(self.source).items() if entry.kind == "d")
-        directory = directories[spot.directory % len(directories)]
-        if directory.count(b"/") == DEEPEST:
-            directory = parent_of(directory)
-        children = sorted(os.listdir(join(self.source, directory)))
-        names = NAMES if spot.new or not children else children
-        return join(directory, names[spot.child % len(names)])
+        return spot_in(snapshot(self.source), spot)
 
     def age(self, paths: Iterable[bytes]) -> None:
         """Give each of these files a time that no file had before."""
@@ -162,6 +179,22 @@ class Playground:
     def write(self, path: bytes) -> None:
         self._write(self._at(path))
 
+    def append(self, path: bytes) -> None:
+        """Write, and keep the file open; it gets a time of its own."""
+        if path not in self._kept:
+            self._kept[path] = os.open(self._at(path), os.O_WRONLY | os.O_NOFOLLOW)
+        os.pwrite(self._kept[path], b"%08d" % next(self.contents), 0)
+
+    def close(self, path: bytes) -> None:
+        """Close the file that was opened under this name."""
+        if path in self._kept:
+            os.close(self._kept.pop(path))
+
+    def close_all(self) -> None:
+        """Close all files."""
+        for path in list(self._kept):
+            self.close(path)
+
     def touch(self, path: bytes, seconds: int) -> None:
         time = FILE_TIME + seconds * 1_000_000_000
         os.utime(self._at(path), ns=(time, time), follow_symlinks=False)
@@ -185,6 +218,9 @@ class Playground:
             shutil.rmtree(self._at(path))
         else:
             os.unlink(self._at(path))
+
+    def rmdir(self, path: bytes) -> None:
+        os.rmdir(self._at(path))
 
     def rename(self, old: bytes, new: bytes) -> None:
         os.rename(self._at(old), self._at(new))

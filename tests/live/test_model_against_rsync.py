@@ -46,6 +46,8 @@ SHAPES = {
     Shape.ENTRIES: "entries",
     Shape.EXACT_SUBTREES: "exact_subtrees",
     Shape.SUBTREES: "subtrees",
+    Shape.EXACT_CONTENTS: "exact_contents",
+    Shape.CONTENTS: "contents",
     Shape.LEVELS: "levels",
 }
 
@@ -97,7 +99,8 @@ def listed(pair: Pair, spots: list[Spot], shape: Shape) -> set[bytes]:
     """Return paths as the plan would list them: levels are directories, nothing is below a non-directory."""
     held = snapshot(pair.source.source)
     paths = {path for path in map(pair.source.spot, spots) if path in held}
-    return {path for path in paths if shape is not Shape.LEVELS or held[path].kind == "d"}
+    are_directories = shape in (Shape.EXACT_CONTENTS, Shape.CONTENTS, Shape.LEVELS)
+    return {path for path in paths if not are_directories or held[path].kind == "d"}
 
 
 def compare(pair: Pair, run: Run, filters: Filter) -> None:
@@ -105,7 +108,8 @@ def compare(pair: Pair, run: Run, filters: Filter) -> None:
     model.entries = snapshot(pair.target.source)
     wanted = visible(snapshot(pair.source.source), filters)
     command = Command.parse(run.arguments, run.stdin)
-    answer = model.run(command, pair.source.source, Fault(), lambda _path: None)
+    source = pair.source.source
+    answer = model.run(command, source, lambda: snapshot(source), Fault(), lambda _path: None)
     assert pair.run(run) == answer.code
     if answer.code:
         # It will be tried again: what matters then is that it is known, not what it looks like.

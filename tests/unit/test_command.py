@@ -41,9 +41,20 @@ BATCH_SHAPES = (
     Shape.ENTRIES,
     Shape.EXACT_SUBTREES,
     Shape.SUBTREES,
+    Shape.EXACT_CONTENTS,
+    Shape.CONTENTS,
     Shape.LEVELS,
 )
-BATCH = Batch({b"exact"}, {b"entry"}, {b"exact-tree"}, {b"tree"}, levels={b"level"})
+CONTENTS = (Shape.EXACT_CONTENTS, Shape.CONTENTS)
+BATCH = Batch(
+    {b"exact"},
+    {b"entry"},
+    {b"exact-tree"},
+    {b"tree"},
+    {b"level"},
+    exact_contents={b"exact-full"},
+    contents={b"full"},
+)
 
 WITH_DELETE = {Delete.ALWAYS, Delete.RUNNING}
 
@@ -95,6 +106,17 @@ def test_subtrees(delete: Delete) -> None:
     deletes = ["--delete"] if delete is Delete.ALWAYS else []
     assert run.arguments == [*COMMON, "-r", *deletes, *LIST, PROGRESS, *END]
     assert run.stdin == b"./tree\0"
+
+
+@pytest.mark.parametrize("delete", Delete)
+def test_contents(delete: Delete) -> None:
+    # The slash at the end: all that the directory holds, but nothing below that. Levels delete.
+    exact = run_of(Shape.EXACT_CONTENTS, commands(delete=delete))
+    assert exact.arguments == [*COMMON, "-d", "-I", *LIST, COUNT, *END]
+    assert exact.stdin == b"./exact-full/\0"
+    loose = run_of(Shape.CONTENTS, commands(delete=delete))
+    assert loose.arguments == [*COMMON, "-d", *LIST, COUNT, *END]
+    assert loose.stdin == b"./full/\0"
 
 
 @pytest.mark.parametrize("delete", Delete)
@@ -316,14 +338,16 @@ def test_a_list_begins_each_name_with_a_dot_and_ends_it_with_nul(path: bytes) ->
 
 
 def test_no_name_is_ever_on_a_command_line_but_in_a_rule() -> None:
-    batch = Batch({b"secret"}, {b"secret"}, {b"secret"}, {b"secret"}, levels={b"secret"})
+    secret = {b"secret"}
+    batch = Batch(secret, secret, secret, secret, secret, exact_contents=secret, contents=secret)
     for shape in BATCH_SHAPES:
         assert not any("secret" in word for word in run_of(shape, commands(), batch).arguments)
 
 
 def test_the_root_is_a_dot_and_one_slash() -> None:
-    batch = Batch(exact_subtrees={b""}, subtrees={b""}, levels={b""})
-    for shape in (Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.LEVELS):
+    root = {b""}
+    batch = Batch(exact_subtrees=root, subtrees=root, levels=root, exact_contents=root, contents=root)
+    for shape in (Shape.EXACT_SUBTREES, Shape.SUBTREES, *CONTENTS, Shape.LEVELS):
         assert run_of(shape, commands(), batch).stdin == b"./\0"
     assert leftover_run(commands(), b"a").stdin == b"./\0"
 
