@@ -2,8 +2,8 @@
 """Compares plan/filters.py with the real rsync on rules of all kinds: what is sent, and what is deleted.
 
 Three answers must be the same: that of rsync with the rules as they were written, that of rsync with the
-arguments that the filter makes of them, and that of the filter itself. Tried with these mutants, among those
-of tests/unit/test_filters.py: one side's rules asked for the other's, delete_excluded ignored, negation lost.
+arguments that the filter makes of them, and that of the filter itself. Tried with mutants that made it fail:
+one side's rules asked for the other's, delete_excluded ignored, negation lost.
 """
 
 from __future__ import annotations
