@@ -87,7 +87,9 @@ class Worker:
         )
         self._standing = Standing(self._journal, self._report_state)
         filters = sync.make_filter()
-        scope = Scope(filters.excludes, filters.depends_on_place, modify=sync.watch_modify)
+        scope = Scope(
+            filters.excludes, filters.depends_on_place, sync.watch_modify, sync.one_file_system
+        )
         watcher = Watcher(assignment.queue, os.fsencode(sync.source), scope)
         self._lookout = Lookout(
             self._loop,

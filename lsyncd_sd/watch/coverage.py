@@ -47,8 +47,7 @@ class Coverage:
     """The watches on one queue. `on_found` is told the path of each place where a directory was found late.
 
     `tree` is what is watched, `twins` where it is seen a second time, `unwatched` what cannot be watched.
-    `entries` is how many names the last walk has seen that are not excluded. `root_lost`: the root's path
-    leads elsewhere now.
+    `root_lost`: the root's path leads elsewhere now.
     """
 
     def __init__(self, queue: int, root: bytes, scope: Scope, on_found: Callable[[bytes], None]) -> None:
@@ -62,7 +61,6 @@ class Coverage:
         self.tree = Tree()
         self.twins = Twins(self.tree)
         self.unwatched = Unwatched()
-        self.entries = 0
         self.is_walking = False
         self.root_lost = False
         self._root_identity = 0, 0
@@ -92,7 +90,6 @@ class Coverage:
         self._provisional.clear()
         self.twins.clear()
         self.unwatched.clear()
-        self.entries = 0
         self.root_lost = False
         root = os.open(self._root_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
@@ -167,12 +164,6 @@ class Coverage:
             # It cannot lie below itself: the names lag, and which directory this is shows later (D7).
             self.drop(known)
         return False
-
-    def look_again(self, path: bytes) -> None:
-        """Check what stands at `path` when the queue is empty: something was mounted there, or unmounted."""
-        place = self._place_at(path)
-        if place is not None:
-            self._provisional.add(place)
 
     def retry_unwatched(self, path: bytes) -> None:
         """The attributes of a directory changed: it, or what is below it, may be readable now."""
@@ -274,14 +265,10 @@ class Coverage:
         try:
             with os.scandir(directory) as entries:
                 for entry in entries:
-                    is_directory = entry.is_dir(follow_symlinks=False)
-                    if not is_directory and not self.is_walking:
+                    if not entry.is_dir(follow_symlinks=False):
                         continue
                     name = os.fsencode(entry.name)
-                    if self._is_excluded(prefix + name, is_directory):
-                        continue
-                    self.entries += self.is_walking
-                    if is_directory:
+                    if not self._is_excluded(prefix + name, True):
                         self._to_visit.append(Place(node, name))
         except OSError as error:
             self.unwatched.note(path, error)

@@ -69,11 +69,6 @@ class Watcher:
         return self._tree.rows()
 
     @property
-    def entries(self) -> int:
-        """The number of names of all kinds, not excluded, that the last walk has seen."""
-        return self._coverage.entries
-
-    @property
     def unwatched(self) -> Mapping[bytes, int]:
         """Each directory (relative path) that could not be watched, and its error number."""
         return self._coverage.unwatched.errors
@@ -123,10 +118,6 @@ class Watcher:
         It stays so over a restart. Raises OSError if it cannot be watched.
         """
         self._cookie_watch = inotify.add_watch(self._queue, directory, inotify.COOKIE_MASK)
-
-    def look_again(self, path: bytes) -> None:
-        """Something was mounted at `path` (relative), or unmounted: have the next `read` see to it."""
-        self._coverage.look_again(path)
 
     def walk(self, directories: int) -> bool:
         """Visit up to so many of the directories not watched yet; return True when none is left."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The watcher and file systems that are mounted below the source, or mounted there twice."""
+"""File systems mounted below the source, or mounted there twice: watched and mirrored, or left out."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from helpers.waiting import wait_until
 from helpers.watched import (
     Watched,
     attributes,
@@ -20,12 +21,13 @@ from helpers.watched import (
     paths,
     subtree,
     tree_arrived,
+    tree_came,
     tree_moved,
     tree_went,
     went,
     written,
 )
-from live.conftest import needs_root
+from live.conftest import Pair, StartDaemon, needs_root
 
 from lsyncd_sd.plan.change import Sign
 from lsyncd_sd.watch.coverage import Scope
@@ -92,33 +94,20 @@ def test_another_file_system_is_left_out_where_only_one_is_asked_for(
     (watched.root / "b" / "sub" / "file").touch()
     (watched.root / "a" / "file").touch()
     assert watched.read() == {came("a/file")}
-    # nor is it taken in when everything about it is in doubt
-    watched.watcher.look_again(b"b")
-    watched.root.joinpath("b", "sub", "deep").mkdir()
-    assert watched.read() == set()
-    assert watched.watcher.directories == 4
 
 
 @pytest.mark.parametrize("one_file_system", [False, True])
-def test_a_mount_that_comes_and_goes(watched: Watched, mount: Mount, one_file_system: bool) -> None:
-    """No event tells of it; whoever knows it says where to look."""
+def test_what_is_mounted_on_a_new_directory(
+    watched: Watched, mount: Mount, one_file_system: bool
+) -> None:
     watched.scope = Scope(watched.filters.excludes, one_file_system=one_file_system)
     watched.watcher = watched.new_watcher()
     watched.start()
-    tmpfs(mount, watched.root / "b")
-    (watched.root / "b" / "sub").mkdir()
-    watched.watcher.look_again(b"b")
-    assert not watched.watcher.settled
-    assert watched.read() == (set() if one_file_system else {subtree("b")})
-    (watched.root / "b" / "sub" / "file").touch()
-    assert watched.read() == (set() if one_file_system else {came("b/sub/file")})
-
-    unmount(watched.root / "b")
-    watched.watcher.look_again(b"b")
-    assert subtree("b") in watched.read()
-    (watched.root / "b" / "file").touch()
-    assert watched.read() == {came("b/file")}
-    watched.check_watches()
+    (watched.root / "new").mkdir()
+    tmpfs(mount, watched.root / "new")
+    assert watched.read() == {tree_came("new")}
+    (watched.root / "new" / "file").touch()
+    assert watched.read() == (set() if one_file_system else {came("new/file")})
 
 
 def test_an_unmount_is_told_by_the_kernel(watched: Watched, mount: Mount) -> None:
@@ -212,35 +201,31 @@ def test_moves_into_a_twin_and_out_of_it(twice: Watched) -> None:
     assert twice.read_in_order() == [tree_moved(f"{name}/deep", "c/new"), tree_went(f"{twin}/deep")]
 
 
-def test_a_twin_that_comes_and_goes(watched: Watched, mount: Mount) -> None:
+def test_a_twin_that_is_new(watched: Watched, mount: Mount) -> None:
     watched.start()
-    mount(watched.root / "b", "--bind", watched.root / "a")
-    watched.watcher.look_again(b"b")
-    assert watched.read() == {subtree("b")}
+    (watched.root / "new").mkdir()
+    mount(watched.root / "new", "--bind", watched.root / "a")
+    assert tree_came("new") in watched.read()
     (watched.root / "a" / "file").touch()
-    assert watched.read() == {came("a/file"), came("b/file")}
-    unmount(watched.root / "b")
-    watched.watcher.look_again(b"b")
-    assert watched.read() == {subtree("b")}
+    assert watched.read() == {came("a/file"), came("new/file")}
+    unmount(watched.root / "new")
+    watched.start()
     (watched.root / "a" / "file").unlink()
     assert watched.read() == {went("a/file")}
     watched.check_watches()
 
 
 def test_a_twin_outlives_the_other_name(watched: Watched, mount: Mount) -> None:
-    (watched.root / "a").rename(watched.folder / "out")
-    mount(watched.root / "b", "--bind", watched.folder / "out")
-    (watched.folder / "out").rename(watched.root / "a")
-    watched.start()
-    name, twin = names(watched)
-    if name == "b":
-        unmount(watched.root / "b")
-        watched.watcher.look_again(b"b")
-    else:
-        (watched.root / "a").rename(watched.folder / "out")
-    assert subtree(twin) in watched.read()
-    (watched.root / twin / "sub" / "file").touch()
-    assert watched.read() == {came(f"{twin}/sub/file")}
+    for real, shown in (("a", "b"), ("b", "a")):
+        mount(watched.root / shown, "--bind", watched.root / real)
+        watched.start()
+        if names(watched) == (real, shown):
+            break
+        unmount(watched.root / shown)
+    (watched.root / real).rename(watched.folder / "out")
+    assert watched.read() == {tree_went(real), subtree(shown)}
+    (watched.root / shown / "file").touch()
+    assert watched.read() == {came(f"{shown}/file")}
 
 
 def test_a_directory_that_is_mounted_below_itself(watched: Watched, mount: Mount) -> None:
@@ -251,3 +236,23 @@ def test_a_directory_that_is_mounted_below_itself(watched: Watched, mount: Mount
     assert watched.read() == {came("c/file"), came("a/sub/c/file")}
     (watched.root / "c").chmod(0o700)
     assert watched.read() == {attributes("c"), attributes("a/sub/c")}
+
+
+# ---- what is mirrored
+
+
+@pytest.mark.parametrize("one_file_system", [False, True])
+def test_what_is_mounted_is_mirrored_or_not(
+    local: Pair, daemon: StartDaemon, mount: Mount, one_file_system: bool
+) -> None:
+    (local.source / "mnt").mkdir()
+    tmpfs(mount, local.source / "mnt")
+    (local.source / "mnt" / "first").touch()
+    running = daemon(local.settings(rsync={"one_file_system": one_file_system}))
+    running.wait_for_state("home", "in-sync")
+    (local.source / "mnt" / "second").touch()
+    (local.source / "mnt").chmod(0o711)
+    (local.source / "last").touch()
+    wait_until((local.target / "last").exists, "the last file is mirrored", describe=running.log)
+    names = {str(path.relative_to(local.target)) for path in local.target.rglob("*")}
+    assert names == {"mnt", "last"} | (set() if one_file_system else {"mnt/first", "mnt/second"})
