@@ -91,6 +91,8 @@ class RsyncMirror:
         self.commands = Commands(sync, filters)
         self._keeps_links = sync.rsync.is_on("hard_links")
         self._is_confine_probed = False
+        # Called with each run just before its command is started.
+        self.on_run: Callable[[Run], None] = lambda _run: None
         # Listed by runs that broke off, where no level would remove their temporary files.
         self._leftovers: set[bytes] = set()
         # Of the batch that was built last, what could not be listed.
@@ -321,6 +323,7 @@ class RsyncMirror:
         def start(on_exit: OnExit) -> Process:
             if not in_source:
                 return start_command(self._loop, run.arguments, on_exit, stdin=run.stdin)
+            self.on_run(run)
             with self._open_source() as source:
                 process = start_command(
                     self._loop,

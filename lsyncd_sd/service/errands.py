@@ -79,6 +79,7 @@ class Errands:
         self._accepted = accepted
         self._first_run_hold: Hold | None = None
         self._record = store.load()
+        mirror.on_run = ledger.run_begins
         mirror.commands.traits = replace(
             mirror.commands.traits,
             nanoseconds=self._record.nanoseconds,
@@ -118,8 +119,8 @@ class Errands:
         """Make the target right for the marks, which are taken when the guards are passed."""
         yield from self._check_target()
         marks = yield from self._links.bring_along(take_marks())
-        self._ledger.intend(marks)
-        return (yield from self._mirror.batch(marks))
+        with self._ledger.at_work(marks):
+            return (yield from self._mirror.batch(marks))
 
     def note_emptiness(self) -> None:
         """Remember whether the source holds anything: an empty one after a restart is suspicious then."""

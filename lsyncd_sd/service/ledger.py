@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from lsyncd_sd.loop import Loop, Timer
+from lsyncd_sd.mirror.command import Run, Shape
 from lsyncd_sd.mirror.process import Process, Result, start_function
 from lsyncd_sd.plan.batch import Mark, Marks
 from lsyncd_sd.plan.change import Depth
@@ -20,6 +22,19 @@ from lsyncd_sd.watch import ground
 WRITING_SECONDS = 600.0
 
 _LEVEL = Mark(Depth.LEVEL, exact=False)
+
+# What a run may do at the paths that it lists.
+_TOUCHES = {
+    Shape.EXACT_ENTRIES: Mark(Depth.ENTRY, exact=True),
+    Shape.ENTRIES: Mark(Depth.ENTRY, exact=False),
+    Shape.EXACT_SUBTREES: Mark(Depth.SUBTREE, exact=True),
+    Shape.SUBTREES: Mark(Depth.SUBTREE, exact=False),
+    Shape.EXACT_CONTENTS: Mark(Depth.CONTENT, exact=True),
+    Shape.CONTENTS: Mark(Depth.CONTENT, exact=False),
+    Shape.LEVELS: _LEVEL,
+    Shape.GONE: _LEVEL,
+    Shape.LEFTOVERS: _LEVEL,
+}
 
 
 class View(Protocol):
@@ -51,17 +66,32 @@ class Ledger:
         self._view = view
         self._timer: Timer | None = None
         self._process: Process | None = None
-        self._is_looking = False
+        self._is_looking = self._is_stopped = False
+        # What the batch under way may change, as far as it is known.
+        self._at_work: dict[bytes, Mark] = {}
 
-    def intend(self, marks: Marks) -> None:
-        """Have on disk what the run that follows may change: these, and the directories they are in."""
-        touched = dict(marks)
-        for path in marks:
-            # What is gone is deleted by way of its directory.
-            parent = path.rpartition(b"/")[0]
-            touched[parent] = touched[parent].merged(_LEVEL) if parent in touched else _LEVEL
+    @contextlib.contextmanager
+    def at_work(self, marks: Marks) -> Iterator[None]:
+        """Have on disk what a batch may change, before it begins; runs are at work on that until it ends."""
+        self._intend(marks)
         try:
-            self._checkpoints.intend(touched)
+            yield
+        finally:
+            self._at_work = {}
+            # A sync that always has something to send is never idle.
+            self._loop.call_later(0, self.consider)
+
+    def run_begins(self, run: Run) -> None:
+        """Have on disk what this command may change besides, for what stands there now is not what stood."""
+        if self._at_work and run.shape is not Shape.PROBE:
+            self._intend(dict.fromkeys(run.paths, _TOUCHES[run.shape]))
+
+    def _intend(self, marks: Marks) -> None:
+        for path, mark in marks.items():
+            known = self._at_work.get(path)
+            self._at_work[path] = mark if known is None else known.merged(mark)
+        try:
+            self._checkpoints.intend(marks)
         except OSError as error:
             self._complain(error)
 
@@ -76,7 +106,7 @@ class Ledger:
 
     def consider(self) -> None:
         """Make a checkpoint if it is time; otherwise see again when it will be."""
-        if self._process is not None or self._is_looking:
+        if self._process is not None or self._is_looking or self._is_stopped:
             return
         wait = self._checkpoints.due_in()
         if self._timer is not None:
@@ -104,7 +134,7 @@ class Ledger:
                 ground.look(self._source),
                 self._view.table(),
                 self._view.dirty(),
-                self._view.in_flight(),
+                {**self._view.in_flight(), **self._at_work},
             )
             # The process begins as a copy of this one: the table cannot change under its hands.
             self._process = start_function(self._loop, writing, self._written)
@@ -130,6 +160,7 @@ class Ledger:
 
     def stop(self) -> None:
         """Give up a checkpoint that is being made; the one before goes on to count."""
+        self._is_stopped = True
         if self._timer is not None:
             self._timer.cancel()
         if self._process is not None:

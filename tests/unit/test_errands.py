@@ -53,6 +53,8 @@ class FakeMirror:
     result: Report = field(default_factory=lambda: Report(OK))
     asked: list[Any] = field(default_factory=list)
 
+    on_run: Any = None
+
     def target_identity(self) -> Steps[Identity | Verdict | None]:
         self.asked.append("target")
         # The last answer stays.
@@ -392,6 +394,21 @@ def test_traits_are_remembered(case: Case) -> None:
 def test_a_batch_takes_its_marks_when_the_guards_are_passed(known: Case) -> None:
     assert known.batch() is known.mirror.result
     assert known.mirror.asked == ["target", ("batch", MARKS)]
+
+
+def test_what_a_batch_may_change_is_on_disk_before_it_begins(
+    known: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intended: list[Marks] = []
+
+    def intend(_self: Checkpoints, marks: Marks) -> None:
+        assert ("batch", MARKS) not in known.mirror.asked
+        intended.append(marks)
+
+    monkeypatch.setattr(Checkpoints, "intend", intend)
+    known.batch()
+    assert ("batch", MARKS) in known.mirror.asked
+    assert intended == [MARKS]
 
 
 def test_a_batch_is_held_where_the_target_was_replaced(known: Case) -> None:

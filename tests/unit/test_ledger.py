@@ -12,10 +12,17 @@ from helpers.looping import run_until
 from helpers.syncs import local_target, make_sync
 
 from lsyncd_sd.loop import Loop
+from lsyncd_sd.mirror.command import Run, Shape
+from lsyncd_sd.plan.batch import Mark, Marks
+from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.service.checkpoint import Checkpoints, Distrust
 from lsyncd_sd.service.journal import Entry, Journal, Priority
-from lsyncd_sd.service.ledger import Ledger
+from lsyncd_sd.service.ledger import _TOUCHES, Ledger
 from lsyncd_sd.watch import ground
+from lsyncd_sd.watch.rescan import Known
+
+ENTRY = Depth.ENTRY
+FILE = Mark(ENTRY, exact=True)
 
 
 class Case:
@@ -25,7 +32,9 @@ class Case:
         self.source = folder / "source"
         for path in (self.source, folder / "target"):
             path.mkdir()
-        sync = make_sync(source=str(self.source), target=local_target(str(folder / "target")))
+        self.sync = sync = make_sync(
+            source=str(self.source), target=local_target(str(folder / "target"))
+        )
         self.entries: list[Entry] = []
         self.loop = Loop()
         self.checkpoints = Checkpoints(folder / "state", sync)
@@ -41,10 +50,19 @@ class Case:
     def table(self) -> list[tuple[int, int, bytes]]:
         return [(self.source.stat().st_ino, 0, b"")]
 
-    def dirty(self) -> dict[bytes, object]:
+    def dirty(self) -> Marks:
         return {}
 
-    in_flight = dirty
+    def in_flight(self) -> Marks:
+        return {b"large": FILE}
+
+    def known_intents(self) -> dict[bytes, Depth]:
+        """Return what would be known after a crash, as a process that starts then would find it."""
+        known = Checkpoints(self.checkpoints.folder.parents[1], self.sync).load(
+            ground.look(os.fsencode(self.source))
+        )
+        assert isinstance(known, Known), known
+        return {path: intent.depth for path, intent in known.intents.items()}
 
     def is_idle(self) -> bool:
         return self.ledger._process is None
@@ -60,7 +78,6 @@ def case(tmp_path: Path) -> Iterator[Case]:
 
 def test_a_checkpoint_counts_when_it_is_written(case: Case) -> None:
     case.ledger.forget()
-    case.ledger.intend({})
     case.ledger.consider()
     assert not case.is_idle()
     run_until(case.loop, case.is_idle, "it is written")
@@ -69,7 +86,6 @@ def test_a_checkpoint_counts_when_it_is_written(case: Case) -> None:
 
 def test_one_that_was_written_before_it_was_forgotten_does_not_count(case: Case) -> None:
     case.ledger.forget()
-    case.ledger.intend({})
     case.ledger.consider()
     process = case.ledger._process
     assert process is not None
@@ -79,3 +95,71 @@ def test_one_that_was_written_before_it_was_forgotten_does_not_count(case: Case)
     run_until(case.loop, case.is_idle, "its end is heard of")
     assert isinstance(case.checkpoints.load(ground.look(os.fsencode(case.source))), Distrust)
     assert case.entries == []
+
+
+def run_of(shape: Shape, *paths: bytes) -> Run:
+    return Run(shape, ["rsync"], b"", frozenset(paths))
+
+
+@pytest.fixture
+def kept(case: Case) -> Case:
+    """A ledger with a checkpoint that counts."""
+    case.ledger.forget()
+    case.ledger.consider()
+    run_until(case.loop, case.is_idle, "it is written")
+    return case
+
+
+def test_what_a_batch_may_change_is_on_disk_before_it_begins(kept: Case) -> None:
+    with kept.ledger.at_work({b"f": FILE}):
+        assert kept.known_intents() == {b"large": ENTRY, b"f": ENTRY}
+        # what its commands list is looked up later, and may be something else
+        kept.ledger.run_begins(run_of(Shape.LEVELS, b"", b"d"))
+        kept.ledger.run_begins(run_of(Shape.EXACT_SUBTREES, b"f"))
+        kept.ledger.run_begins(run_of(Shape.PROBE, b"probe"))
+        assert kept.known_intents() == {
+            b"large": ENTRY,
+            b"f": ENTRY | Depth.SUBTREE,
+            b"": Depth.LEVEL,
+            b"d": Depth.LEVEL,
+        }
+
+
+def test_a_checkpoint_that_is_made_meanwhile_has_it_all(
+    kept: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Checkpoints, "due_in", lambda _self: 0.0)
+    with kept.ledger.at_work({b"f": FILE}):
+        kept.ledger.run_begins(run_of(Shape.LEVELS, b"d"))
+        kept.ledger.consider()
+        run_until(kept.loop, kept.is_idle, "it is written")
+        assert sorted(os.listdir(kept.checkpoints.folder)) == ["intents-2", "snapshot"]
+        assert kept.known_intents() == {b"large": ENTRY, b"f": ENTRY, b"d": Depth.LEVEL}
+
+
+def test_a_checkpoint_is_considered_after_each_batch(kept: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kept.ledger.at_work({b"f": FILE}):
+        pass
+    monkeypatch.setattr(Checkpoints, "due_in", lambda _self: 0.0)
+    run_until(kept.loop, lambda: not kept.is_idle(), "another one is begun")
+    monkeypatch.undo()
+    run_until(kept.loop, kept.is_idle, "it is written")
+    # what the batch did is over
+    assert kept.known_intents() == {b"large": ENTRY}
+
+
+def test_none_is_begun_after_the_end(kept: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Checkpoints, "due_in", lambda _self: 0.0)
+    kept.ledger.stop()
+    kept.ledger.consider()
+    assert kept.is_idle()
+
+
+def test_outside_of_a_batch_nothing_is_written_down(kept: Case) -> None:
+    """During a full sync nothing is known anyway."""
+    kept.ledger.run_begins(run_of(Shape.SUBTREES, b"d"))
+    assert kept.known_intents() == {b"large": ENTRY}
+
+
+def test_it_is_known_what_each_shape_may_change() -> None:
+    assert set(Shape) - set(_TOUCHES) == {Shape.FULL, Shape.PROBE}

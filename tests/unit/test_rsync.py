@@ -16,6 +16,7 @@ from helpers.syncs import local_target, make_sync
 from lsyncd_sd.config.model import Delete
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror import rsync as rsync_module
+from lsyncd_sd.mirror.command import Shape
 from lsyncd_sd.mirror.options import Traits
 from lsyncd_sd.mirror.outcome import Outcome, Verdict
 from lsyncd_sd.mirror.process import OnExit, Result
@@ -172,6 +173,19 @@ def test_a_batch_sends_first_and_then_deletes(bench: Bench) -> None:
     assert not report.failed and not report.is_whole and not report.again
     assert (report.done.files, report.done.deleted, report.done.bytes) == (10, 15, 200)
     assert report.seconds == 2.5
+
+
+def test_each_run_is_told_just_before_its_command_is_started(bench: Bench) -> None:
+    told: list[tuple[Shape, frozenset[bytes], int]] = []
+    bench.mirror.on_run = lambda run: told.append((run.shape, run.paths, len(bench.runs.seen)))
+    bench.batch(ALL_SHAPES)
+    assert told == [
+        (Shape.EXACT_ENTRIES, frozenset([b"d/file"]), 0),
+        (Shape.ENTRIES, frozenset([b"touched"]), 1),
+        (Shape.EXACT_SUBTREES, frozenset([b"new"]), 2),
+        (Shape.SUBTREES, frozenset([b"again"]), 3),
+        (Shape.LEVELS, frozenset([b"d"]), 4),
+    ]
 
 
 def test_a_batch_of_nothing_that_is_left_runs_nothing(bench: Bench) -> None:
