@@ -69,6 +69,7 @@ _REFUSED_NAMES = {
     "append-verify": _key("append_verify"),
     "compare-dest": _OTHER_PLACE,
     "link-dest": _OTHER_PLACE,
+    "copy-dest": "where it can, rsync keeps to the source and the target here",
     "hard-links": _key("hard_links"),
     "copy-devices": _DEVICES,
     "write-devices": _DEVICES,

@@ -306,6 +306,26 @@ def test_a_module_with_a_password(daemon: StartDaemon, local: Pair, rsyncd: Rsyn
     assert_mirrored(local.source, rsyncd.module / "tree", describe=started.log)
 
 
+def test_what_is_mounted_below_the_source_is_left_out(daemon: StartDaemon, local: Pair) -> None:
+    needs_root()
+    mount = local.source / "directory" / "mount"
+    mount.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "lsyncd-sd-test", mount], check=True)
+    try:
+        # the only file, and so what would show whether the target keeps nanoseconds
+        _fill(mount / "sub" / "file")
+        started = daemon(local.settings(rsync={"one_file_system": True}))
+        started.wait_for_state("home", "in-sync")
+        assert names(local.target) == {"directory", "directory/mount"}
+        _fill(mount / "sub" / "later")
+        _fill(local.source / "directory" / "later")
+        started.call("Sync", name="home", wait=True)
+        started.call("Sync", name="home", full=True, wait=True)
+        assert names(local.target) == {"directory", "directory/mount", "directory/later"}
+    finally:
+        subprocess.run(["umount", "--lazy", mount], check=True)
+
+
 # ---- what is deleted, and when
 
 MODES: dict[str, bool | str] = {"always": True, "never": False, "startup": "startup", "running": "running"}

@@ -50,7 +50,8 @@ def test_harmless_options_are_taken_as_they_are(item: str) -> None:
         ("--partial", "'partial_dir'"), ("--delay-updates", "'partial_dir'"), ("--no-i-d", "listed"),
         ("--ignore-non-existing", "'existing'"), ("--password-file=/x", "'password_file'"),
         ("--ignore-existing", "stay as it was"), ("--size-only", "stay as it was"),
-        ("--link-dest=/x", "whole"), ("--compare-dest=/x", "whole"), ("--write-devices", "device"),
+        ("--link-dest=/x", "whole"), ("--copy-dest=/x", "keeps to"), ("--compare-dest=/x", "whole"),
+        ("--write-devices", "device"),
         ("--copy-devices", "device"), ("--stop-after=5", "halfway"), ("--stop-at=23:59", "halfway"),
         ("--confine-root=/x", "where it can"), ("--insecure-links", "outside"),
         ("--timeout=3", "'timeout'"), ("--list-only", ""), ("--daemon", ""),
@@ -80,7 +81,7 @@ HARMLESS = frozenset(
     (
         "acls", "address", "atimes", "block-size", "blocking-io", "bwlimit", "checksum", "checksum-choice",
         "checksum-seed", "chmod", "chown", "compress", "compress-choice", "compress-level",
-        "compress-threads", "contimeout", "copy-as", "copy-dest", "crtimes", "devices", "drop-D",
+        "compress-threads", "contimeout", "copy-as", "crtimes", "devices", "drop-D",
         "early-input", "executability", "fake-super", "fsync", "fuzzy", "group", "groupmap", "iconv",
         "inc-recursive", "inplace", "ipv4", "ipv6", "links", "log-file", "log-file-format", "max-alloc",
         "modify-window", "motd", "munge-links", "numeric-ids", "omit-dir-times", "omit-link-times",
