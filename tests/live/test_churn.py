@@ -276,9 +276,12 @@ class Ballast:
             while True:
                 file.write(bytes(4096))
 
-    def drop(self) -> None:
-        """Make room again."""
-        (self._place / "ballast").unlink(missing_ok=True)
+    def drop(self) -> bool:
+        """Make room again; return whether there was none."""
+        ballast = self._place / "ballast"
+        was_full = ballast.exists()
+        ballast.unlink(missing_ok=True)
+        return was_full
 
     def unmount(self) -> None:
         """Forget the file system."""
@@ -315,8 +318,7 @@ def test_churn_while_transfers_fail(
             send(killed[-1], signal.SIGKILL)
 
     def change_room() -> None:
-        ballast.drop()
-        if chosen.random() < 0.7:
+        if not ballast.drop():
             ballast.fill()
         running.command("sync", "cramped")
 
@@ -325,6 +327,7 @@ def test_churn_while_transfers_fail(
         Every(2.0, change_room),
         Every(5.0, lambda: running.command("sync", "unlucky")),
     )
+    ballast.fill()
     churn_while(seed, full, meddlers, unlucky, cramped)
     fake.become("pass")
     ballast.drop()
