@@ -17,78 +17,8 @@ from live.conftest import Pair, StartDaemon, needs_root
 
 pytestmark = pytest.mark.live
 
-ODD_NAMES = [
-    b"two words",
-    b" spaces around ",
-    b"new\nline",
-    b"\n",
-    b"tab\tand\rreturn",
-    b"invalid \xff\xfe utf-8",
-    "ümläut".encode(),
-    "ümläut".encode("latin-1"),
-    b"-leading",
-    b"--delete",
-    b"#hash",
-    b";semicolon",
-    b"]",
-    b"[a-z]*?",
-    b"a'quote",
-    b'a"quote',
-    b"$(touch x)",
-    b"`touch y`",
-    b"back\\slash",
-    b"\\#012",
-    b"*",
-    b"~",
-    b"a:b",
-    b"...",
-    b".name.XXXXXX",
-    b"%s%n",
-    b"\x1b[31mred",
-    b"x" * 255,
-    b"\xff" * 255,
-]
-
 # A step is over at each `yield`; what is done before the first one is there before the daemon starts.
 Steps = Iterator[None]
-
-
-def odd_names(source: Path) -> Steps:
-    """Every odd name as a file, as a directory, and as a symlink's text."""
-    root = os.fsencode(source)
-
-    def write(folder: bytes, content: bytes) -> None:
-        for name in ODD_NAMES:
-            with open(os.path.join(root, folder, name), "wb") as file:
-                file.write(content + name)
-
-    def make(folder: bytes) -> None:
-        os.mkdir(os.path.join(root, folder))
-        write(folder, b"first ")
-
-    make(b"before")
-    yield
-    make(b"after")
-    for name in ODD_NAMES:
-        os.makedirs(os.path.join(root, b"directories", name, b"below"))
-        os.symlink(name, os.path.join(root, b"before", b"l" + name[:200]))
-    yield
-    write(b"before", b"changed ")
-    for name in ODD_NAMES:
-        os.chmod(os.path.join(root, b"after", name), 0o640)
-        with open(os.path.join(root, b"directories", name, b"below", name), "wb") as file:
-            file.write(name)
-    yield
-    for name in ODD_NAMES:
-        os.rename(os.path.join(root, b"after", name), os.path.join(root, b"after", name[:250] + b"2"))
-        os.unlink(os.path.join(root, b"before", name))
-        shutil.rmtree(os.path.join(root, b"directories", name, b"below"))
-    yield
-    for name in ODD_NAMES:
-        os.rename(
-            os.path.join(root, b"directories", name), os.path.join(root, b"directories", name[:250] + b"3")
-        )
-    yield
 
 
 def files(source: Path) -> Steps:
@@ -267,7 +197,7 @@ def replaced_kinds(source: Path) -> Steps:
         yield
 
 
-SCENARIOS = [odd_names, files, directories, symlinks, replaced_kinds]
+SCENARIOS = [files, directories, symlinks, replaced_kinds]
 # The way to the target makes no difference to these, as far as is known.
 LOCAL_SCENARIOS = [same_size_and_time, special_files]
 
