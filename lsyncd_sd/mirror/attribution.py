@@ -79,6 +79,11 @@ def attribute(
     return Attribution(frozenset(found), frozenset(unsent), complete)
 
 
+def unescaped(text: bytes) -> bytes:
+    """Return the bytes of a name from how rsync writes it, in messages and in lists."""
+    return _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), text)
+
+
 def _meanings(line: bytes, prefixes: tuple[bytes, ...]) -> Iterator[bytes]:
     """Yield every path that a message may be about: one too many is tried again for nothing, and no harm."""
     quoted = _TOO_LONG.match(line) or _UNQUOTED.match(line) or _QUOTED.search(line)
@@ -86,8 +91,7 @@ def _meanings(line: bytes, prefixes: tuple[bytes, ...]) -> Iterator[bytes]:
         return
     names = quoted[quoted.lastindex or 0]
     for text in {names, *(part.strip(b'"') for part in names.split(_ARROW))}:
-        name = _ESCAPED.sub(lambda match: bytes([int(match[1], 8)]), text)
-        for path in _relative(name, prefixes):
+        for path in _relative(unescaped(text), prefixes):
             yield path
             if not _UNSENT.match(line):
                 yield _TEMPORARY.sub(rb"\1", path)

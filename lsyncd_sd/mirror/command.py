@@ -59,16 +59,25 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What a run did, by its own account: files sent, their bytes, entries deleted."""
+    """What a run did, by its own account: files sent, their bytes, entries deleted and made.
+
+    `listed`: the entries that were compared, with the directories above them.
+    """
 
     files: int = 0
     bytes: int = 0
     deleted: int = 0
+    made: int = 0
+    listed: int = 0
 
     def plus(self, other: Statistics) -> Statistics:
         """Return the sum of both."""
         return Statistics(
-            self.files + other.files, self.bytes + other.bytes, self.deleted + other.deleted
+            self.files + other.files,
+            self.bytes + other.bytes,
+            self.deleted + other.deleted,
+            self.made + other.made,
+            self.listed + other.listed,
         )
 
 
@@ -78,7 +87,8 @@ class Commands:
     `traits` may be replaced as more is found out; `source_root` is the real path of the source, which is
     known once it was opened. `unreadable`: what could not be read lately; recursive runs leave it out,
     because rsync skips every deletion of a run that could not read some directory. `owes_deletions`: a full
-    sync that should have deleted did not come to it, so its repetition has to.
+    sync that should have deleted did not come to it, so its repetition has to. `allowance`: how many entries
+    a run may delete, None for any number.
     """
 
     def __init__(self, sync: Sync, filters: Filter) -> None:
@@ -88,6 +98,7 @@ class Commands:
         self.traits = Traits()
         self.unreadable: set[bytes] = set()
         self.owes_deletions = False
+        self.allowance: int | None = None
 
     def batch_run(self, batch: Batch, shape: Shape) -> Run | None:
         """Return the run of this shape that `batch` needs, None if it needs none."""
@@ -120,7 +131,7 @@ class Commands:
 
     def full_run(self, *, may_create: bool) -> Run:
         """Return the full sync; only the very first one may create the target."""
-        options = ["-r", *(["--delete"] if self.full_sync_deletes else [])]
+        options = ["-r", *(["--delete", *self._max_delete()] if self.full_sync_deletes else [])]
         target = self.creating_target() if may_create else self.target()
         arguments = [*self._options(self._unreadable_rules()), *options]
         return Run(
@@ -152,7 +163,8 @@ class Commands:
         # rsync drops a longer rule, and with it would go the protection of all other names.
         shown = (path for path in gone if len(_anchored(path.rpartition(b"/")[0])) < MAX_PATTERN_BYTES)
         for some in _chunks(shown):
-            yield self._risk_run(Shape.GONE, some, self._options(self._gone_rules(some)))
+            options = [*self._options(self._gone_rules(some)), *self._max_delete()]
+            yield self._risk_run(Shape.GONE, some, options)
 
     def _gone_rules(self, paths: Sequence[bytes]) -> list[str]:
         """Return rules for the directories of `paths` that put nothing else in them at risk.
@@ -176,6 +188,7 @@ class Commands:
         """
         for some in _chunks(paths):
             rules = [f"--filter=R {os.fsdecode(_temporary_pattern(path))}" for path in some]
+            # Without a limit: they are ours, and no part of any tree.
             yield self._risk_run(Shape.LEFTOVERS, some, self._options([*rules, "--filter=P *"]))
 
     def _risk_run(self, shape: Shape, paths: Sequence[bytes], options: Sequence[str]) -> Run:
@@ -198,11 +211,6 @@ class Commands:
         run = self._list_run(Shape.PROBE, ["-d", "--existing", "--ignore-existing"], [b""])
         assert run is not None, "the root is listed"
         return run
-
-    def counting_run(self) -> Run:
-        """Return a full sync that changes nothing and counts what it would delete."""
-        arguments = [*self._options(), "-r", "-n", "--delete", "--info=stats2", "--", "./", self.target()]
-        return Run(Shape.PROBE, arguments, b"", frozenset({b""}))
 
     def resend_probe(self, path: bytes) -> Run:
         """Return a dry run that itemizes `path`, just sent, if the target did not keep its nanoseconds."""
@@ -249,7 +257,7 @@ class Commands:
         progress = self._progress() if recurses else ["--info=stats2"]
         leaves_out = shape is Shape.SUBTREES or (shape is Shape.LEVELS and self._sync.follows_links)
         rules = self._unreadable_rules() if leaves_out else []
-        arguments = [*self._options(rules), *options, *self._list_options(), *progress]
+        arguments = [*self._options(rules), *options, *self._list_options(), *self._max_delete(), *progress]
         return Run(
             shape, [*arguments, "--", "./", self.target()], _list(listed, suffix), frozenset(listed)
         )
@@ -258,6 +266,14 @@ class Commands:
         # --ignore-missing-args: what vanished since we looked has its own event under way.
         # --force: a directory that became a file may hold something on the target.
         return ["--from0", "--files-from=-", "--ignore-missing-args", "--force"]
+
+    def _max_delete(self) -> list[str]:
+        # For every run that may delete, if only by --force: what was counted before may have grown since.
+        if self.allowance is None:
+            return []
+        # A daemon's client ends with 0 all the same: that the limit was reached is seen by the one beyond.
+        beyond = 1 if self.allowance and self._sync.target.kind is TargetKind.DAEMON else 0
+        return [f"--max-delete={self.allowance + beyond}"]
 
     def _progress(self) -> list[str]:
         return ["--info=stats2,progress2"]
@@ -337,7 +353,9 @@ def _escaped(name: bytes) -> bytes:
 
 
 _COUNTS = re.compile(
-    rb"^(?:Number of regular files transferred: (?P<files>\d+)"
+    rb"^(?:Number of files: (?P<listed>\d+)"
+    rb"|Number of created files: (?P<made>\d+)"
+    rb"|Number of regular files transferred: (?P<files>\d+)"
     rb"|Number of deleted files: (?P<deleted>\d+)"
     rb"|Total transferred file size: (?P<bytes>\d+))",
     re.MULTILINE,
@@ -346,11 +364,11 @@ _COUNTS = re.compile(
 
 def statistics(output: bytes) -> Statistics:
     """Return the figures that `--info=stats2` has printed; zero where it did not come to that."""
-    counts = {"files": 0, "bytes": 0, "deleted": 0}
+    counts: dict[str, int] = {}
     for match in _COUNTS.finditer(output):
         assert match.lastgroup is not None
         counts[match.lastgroup] = int(match[match.lastgroup])
-    return Statistics(counts["files"], counts["bytes"], counts["deleted"])
+    return Statistics(**counts)
 
 
 def keeps_nanoseconds(output: bytes) -> bool | None:

@@ -62,6 +62,9 @@ _ROOT_MISSING = re.compile(
     re.DOTALL,
 )
 
+# Where something stood in the way that could not be deleted any more, the exit status is 23.
+_BRAKE = re.compile(rb"^Deletions stopped due to --max-delete limit", re.MULTILINE)
+
 # Debian's rrsync on the other side refuses -s and --modify-window=-1 in these words.
 _RESTRICTED = re.compile(
     rb"rrsync error: (?:option -?-?s\S* has been disabled|invalid rsync-command syntax)"
@@ -93,6 +96,8 @@ def _outcome(result: Result, overrides: Mapping[int, str]) -> Outcome:
         return Outcome(overrides[result.code])
     if result.code in (11, 23) and _FULL.search(result.errors):
         return Outcome.TARGET_FULL
+    if result.code == 23 and _BRAKE.search(result.errors):
+        return Outcome.BRAKE
     if result.code in (3, 5, 11) and _ROOT_MISSING.search(result.errors):
         return Outcome.TARGET_MISSING
     if result.code in (1, 12) and _RESTRICTED.search(result.errors):
@@ -141,7 +146,7 @@ PATIENCE: Mapping[Outcome, Patience] = {
     Outcome.VANISHED: Patience(1, 60),
     Outcome.TARGET_FULL: Patience(15, 600),
     Outcome.TARGET_MISSING: Patience(2, 20),
-    Outcome.BRAKE: Patience(60, 600),
+    Outcome.BRAKE: Patience(5, 600),
     Outcome.CONNECTION: Patience(2, 300),
     Outcome.KILLED: Patience(1, 60),
     Outcome.CUT_SHORT: Patience(1, 60),

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Set
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
 from lsyncd_sd.config.model import Sync, TargetKind
@@ -15,23 +15,23 @@ from lsyncd_sd.mirror.command import (
     Commands,
     Run,
     Shape,
-    Statistics,
     keeps_nanoseconds,
     percent,
     statistics,
 )
+from lsyncd_sd.mirror.counting import count
+from lsyncd_sd.mirror.localtarget import identity_of_target
 from lsyncd_sd.mirror.opensource import OpenSource
 from lsyncd_sd.mirror.outcome import Outcome, Verdict, judge
 from lsyncd_sd.mirror.password import variables_with
-from lsyncd_sd.mirror.process import OnExit, Process, Result, start_command, start_function
+from lsyncd_sd.mirror.process import OnExit, OnOutput, Process, Result, start_command
+from lsyncd_sd.mirror.report import Report, nothing_done, whole_failure
 from lsyncd_sd.mirror.steps import Start, Steps
 from lsyncd_sd.plan.batch import LONGEST_LISTED, Kind, Mark, Marks, Sample, build
 from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.deletions import Deletions
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity
-
-# A local file system that does not answer a stat for so long is down. A guess.
-TARGET_CHECK_SECONDS = 30.0
 
 _BATCH_SHAPES = (
     Shape.EXACT_ENTRIES,
@@ -53,22 +53,6 @@ _MAY_NOT_SEND = ("update", "append", "append_verify", "dry_run")
 
 # After these the run did not come to its end, and a temporary file may be left behind on the target.
 _BROKEN_OFF = frozenset({Outcome.KILLED, Outcome.CUT_SHORT, Outcome.CONNECTION, Outcome.TARGET_FULL})
-
-
-@dataclass(slots=True)
-class Report:
-    """What became of a full sync or a batch.
-
-    `verdict` is the worst of its runs. `failed`: the marks that must be tried again; with `is_whole` nothing
-    of it counts as done. `again`: marks that deserve one more look although nothing failed.
-    """
-
-    verdict: Verdict
-    failed: dict[bytes, Mark] = field(default_factory=dict)
-    is_whole: bool = False
-    again: dict[bytes, Mark] = field(default_factory=dict)
-    done: Statistics = field(default_factory=Statistics)
-    seconds: float = 0.0
 
 
 class RsyncMirror:
@@ -101,47 +85,32 @@ class RsyncMirror:
     # ------------------------------------------------------------------ what is asked of a mirror
 
     def target_identity(self) -> Steps[Identity | Verdict | None]:
-        """Return which directory a local target is, None if it is missing; a verdict if it does not answer.
-
-        In a process of its own: a network file system whose server is gone never answers.
-        """
+        """Return which directory a local target is, None if it is missing; a verdict if it is silent."""
         assert self._sync.target.kind is TargetKind.LOCAL
-        path = self._sync.target.path
-
-        def look() -> bytes:
-            try:
-                status = os.stat(path)
-            except (FileNotFoundError, NotADirectoryError):
-                return b"missing"
-            return f"{os.statvfs(path).f_fsid} {status.st_ino}".encode()
-
-        def start(on_exit: OnExit) -> Process:
-            process = start_function(self._loop, look, on_exit)
-            process.limit(TARGET_CHECK_SECONDS)
-            return process
-
-        result = yield start
-        if result.was_cut_short:
-            message = f"{path} did not answer within {TARGET_CHECK_SECONDS:.0f} s"
-            return Verdict(Outcome.CONNECTION, message, result.code)
-        if result.code != 0:
-            return Verdict(Outcome.FAIL, result.errors.decode("utf-8", "backslashreplace"), result.code)
-        if result.output == b"missing":
-            return None
-        file_system, inode = result.output.split()
-        return Identity(int(file_system), int(inode))
+        return (yield from identity_of_target(self._loop, self._sync.target.path))
 
     def presence(self) -> Steps[Verdict]:
         """Return how a run ended that needs nothing but the target's root."""
         report = yield from self._one_run(self.commands.presence_run)
         return report.verdict
 
-    def would_delete(self) -> Steps[int | Verdict]:
-        """Return how many entries a full sync would delete now; a verdict if that cannot be known."""
-        report = yield from self._one_run(self.commands.counting_run)
-        if report.verdict.outcome is Outcome.TARGET_MISSING:
-            return 0
-        return report.done.deleted if report.verdict.outcome is Outcome.OK else report.verdict
+    def count_full_sync(self) -> Steps[Deletions | Verdict]:
+        """Return what a full sync would delete now; a verdict if that cannot be known."""
+        return count(self._one_run, [lambda: self._full_run(may_create=False)])
+
+    def count_batch(self, marks: Marks) -> Steps[Deletions | Verdict]:
+        """Return what a batch of `marks` would delete now; a verdict if that cannot be known."""
+        makers: list[Callable[[], Run | None]] = [
+            partial(self._batch_run, marks, shape) for shape in _BATCH_SHAPES
+        ]
+        makers += [lambda run=run: run for run in self._gone_runs(marks)]  # type: ignore[misc]
+        return count(self._one_run, makers)
+
+    def needs_counting(self, marks: Marks, limit: int) -> bool:
+        """Tell whether a batch of `marks` may delete more than `limit`, as far as can be seen here."""
+        with self._open_source() as source:
+            batch = build(marks, source.kind, self._filters.hides)
+        return self.commands.batches_delete and (batch.is_unbounded or len(batch.gone) > limit)
 
     def find_traits(self, sample: Sample | None) -> Steps[Report]:
         """Find out by trying what both ends can do; the report tells whether the target can be used.
@@ -158,13 +127,13 @@ class RsyncMirror:
             # 1 is the answer of an rsync that does not know it; anything else is no answer.
             self._is_confine_probed = result.code in (0, 1)
         if not self._asks_for_nanoseconds or sample is None:
-            return _nothing_done()
+            return nothing_done()
         report = yield from self._send_sample(sample.path)
         if report.verdict.outcome is Outcome.OK:
             yield from self._look_again(sample)
         elif report.verdict.outcome is Outcome.TARGET_MISSING:
             # The first full sync creates it; another one says so itself.
-            return _nothing_done()
+            return nothing_done()
         return report
 
     def full_sync(self, *, may_create: bool, sample: Sample | None) -> Steps[Report]:
@@ -184,7 +153,7 @@ class RsyncMirror:
         """Make the target right for `marks`; what stands at a path is looked up just before each run."""
         total = yield from self._remove_leftovers()
         if total.is_whole:
-            return _whole_failure(total, marks)
+            return whole_failure(total, marks)
         for shape in _BATCH_SHAPES:
             run = self._batch_run(marks, shape)
             if run is None:
@@ -192,22 +161,21 @@ class RsyncMirror:
             sample = self._sample_of(run)
             report = yield from self._one_run(partial(self._batch_run, marks, shape), run)
             self._note_deletions(shape, run, report)
-            _add(total, report)
+            total.add(report)
             if report.is_whole:
-                return _whole_failure(total, marks)
+                return whole_failure(total, marks)
             if sample is not None and report.verdict.outcome is Outcome.OK:
                 yield from self._look_again(sample)
                 if self.commands.traits.nanoseconds:
                     # Until now times of the same second were taken for equal.
                     total.again[b""] = Mark(Depth.SUBTREE, exact=False)
-        gone = self._gone(marks) if self.commands.deletes_by_name else ()
-        for run in self.commands.gone_runs(gone):
+        for run in self._gone_runs(marks):
             report = yield from self._one_run(lambda run=run: run)  # type: ignore[misc]
-            _add(total, report)
+            total.add(report)
             if report.is_whole:
-                return _whole_failure(total, marks)
+                return whole_failure(total, marks)
         if self._too_long:
-            _add(total, _not_listed(self._too_long, marks))
+            total.add(_not_listed(self._too_long, marks))
         return total
 
     def _note_deletions(self, shape: Shape, run: Run, report: Report) -> None:
@@ -236,7 +204,7 @@ class RsyncMirror:
             if report.is_whole:
                 return report
             self._leftovers -= run.paths
-        return _nothing_done()
+        return nothing_done()
 
     def _full_run(self, *, may_create: bool) -> Run:
         with self._open_source() as source:
@@ -268,9 +236,11 @@ class RsyncMirror:
                 batch.follow_links(source.is_link)
             return self.commands.batch_run(batch, shape)
 
-    def _gone(self, marks: Marks) -> set[bytes]:
+    def _gone_runs(self, marks: Marks) -> Iterable[Run]:
+        if not self.commands.deletes_by_name:
+            return ()
         with self._open_source() as source:
-            return build(marks, source.kind, self._filters.hides).gone
+            return self.commands.gone_runs(build(marks, source.kind, self._filters.hides).gone)
 
     @property
     def _asks_for_nanoseconds(self) -> bool:
@@ -300,26 +270,37 @@ class RsyncMirror:
             keeps = keeps_nanoseconds(result.output)
             self.commands.traits = replace(self.commands.traits, nanoseconds=keeps)
 
-    def _one_run(self, make: Callable[[], Run | None], run: Run | None = None) -> Steps[Report]:
+    def _one_run(
+        self,
+        make: Callable[[], Run | None],
+        run: Run | None = None,
+        on_output: OnOutput | None = None,
+    ) -> Steps[Report]:
         """Run what `make` returns; once more without `-s` where the target turns out to be rrsync.
 
-        `run` is what it has returned just now, if the caller had to look at it.
+        `run` is what it has returned just now, if the caller had to look at it. `on_output` is shown all
+        that the run says.
         """
         run = run or make()
         if run is None:
-            return _nothing_done()
-        result = yield self._start(run)
+            return nothing_done()
+        result = yield self._start(run, on_output=on_output)
         verdict = judge(result, self._overrides)
         if verdict.outcome is Outcome.RESTRICTED and self.commands.traits.secluded:
             self.commands.traits = replace(self.commands.traits, secluded=False, nanoseconds=False)
             run = make()
             if run is None:
-                return _nothing_done()
-            result = yield self._start(run)
+                return nothing_done()
+            result = yield self._start(run, on_output=on_output)
             verdict = judge(result, self._overrides)
+        deleted, allowance = statistics(result.output).deleted, self.commands.allowance
+        if allowance is not None and run.shape is not Shape.LEFTOVERS:
+            if deleted > allowance:
+                verdict = Verdict(Outcome.BRAKE, f"as many as {deleted} entries were deleted", result.code)
+            self.commands.allowance = max(0, allowance - deleted)
         return self._report(run, result, verdict)
 
-    def _start(self, run: Run, *, in_source: bool = True) -> Start:
+    def _start(self, run: Run, *, in_source: bool = True, on_output: OnOutput | None = None) -> Start:
         def start(on_exit: OnExit) -> Process:
             if not in_source:
                 return start_command(self._loop, run.arguments, on_exit, stdin=run.stdin)
@@ -333,7 +314,9 @@ class RsyncMirror:
                     directory=source.descriptor,
                     variables=variables_with(self._sync.rsync.password_file),
                 )
-            if run.shape in _RECURSIVE_SHAPES:
+            if on_output is not None:
+                process.show_output(on_output)
+            elif run.shape in _RECURSIVE_SHAPES:
                 process.show_output(self._pass_percent)
             return process
 
@@ -412,29 +395,6 @@ def _not_listed(paths: set[bytes], marks: Marks) -> Report:
     message = f"longer than the {LONGEST_LISTED} bytes of a path that rsync can be told"
     failed = {path: marks.get(path, Mark(Depth.ENTRY, exact=True)) for path in paths}
     return Report(Verdict(Outcome.PARTIAL, message, 0), failed)
-
-
-def _nothing_done() -> Report:
-    return Report(Verdict(Outcome.OK, "", 0))
-
-
-def _add(total: Report, report: Report) -> None:
-    total.done = total.done.plus(report.done)
-    total.seconds += report.seconds
-    total.again.update(report.again)
-    for path, mark in report.failed.items():
-        total.failed[path] = total.failed[path].merged(mark) if path in total.failed else mark
-    # What vanished is the least of failures; a whole one ends the batch, so it comes last.
-    if total.verdict.outcome in (Outcome.OK, Outcome.VANISHED) or report.is_whole:
-        total.verdict = report.verdict
-
-
-def _whole_failure(total: Report, marks: Marks) -> Report:
-    """Nothing of the batch counts as done: all its marks, and what a broken-off run may have left."""
-    total.is_whole = True
-    for path, mark in marks.items():
-        total.failed[path] = total.failed[path].merged(mark) if path in total.failed else mark
-    return total
 
 
 def _parents(paths: Iterable[bytes]) -> set[bytes]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop, Timer
 from lsyncd_sd.mirror.outcome import PATIENCE, BackOff, Outcome, Verdict
-from lsyncd_sd.mirror.rsync import Report, RsyncMirror
+from lsyncd_sd.mirror.report import Report
+from lsyncd_sd.mirror.rsync import RsyncMirror
 from lsyncd_sd.mirror.steps import Task
 from lsyncd_sd.plan.batch import Marks
 from lsyncd_sd.plan.change import Change, Move
@@ -34,7 +35,7 @@ from lsyncd_sd.service.interruptions import (
     UnsettledError,
 )
 from lsyncd_sd.service.journal import Journal
-from lsyncd_sd.service.ledger import Ledger
+from lsyncd_sd.service.ledger import Ledger, Look
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.standing import Standing
@@ -118,7 +119,8 @@ class Delivery:
         self._gate = SourceGate(sync.source, one_file_system=sync.one_file_system)
         mirror = RsyncMirror(loop, sync, filters, self._gate.open, self._progress)
         self._links = LinkedNames(loop, self._gate.open, filters)
-        self._ledger = Ledger(loop, sync.source, checkpoints, journal, self)
+        look = Look(callbacks.catch_up, callbacks.table, self._is_blind)
+        self._ledger = Ledger(loop, sync.source, checkpoints, journal, self._collator, look)
         self._errands = Errands(
             sync, filters, self._gate, mirror, self._links, self._ledger, store, locks, journal, accepted
         )
@@ -135,6 +137,7 @@ class Delivery:
         self._on_stopped: Callable[[], None] | None = None
         self.figures = Figures(journal, is_dry_run=sync.is_dry_run)
         self.hold: Hold | None = None
+        self._times_held = 0
         if sync.is_dry_run:
             standing.set_blind_spot("dry run", "dry_run: nothing is changed on the target")
 
@@ -158,13 +161,9 @@ class Delivery:
     def source_ready(self, identity: Identity) -> None:
         """The source is watched from now on; what was missed is told by a rescan, or by a full sync."""
         self._gate.identity = identity
+        self._errands.source_came()
         self._links.forget()
         self._is_settled = True
-
-    @property
-    def trusts_source(self) -> bool:
-        """Whether the source looks as if it may be mirrored without asking anybody."""
-        return self._errands.trusts_source
 
     def rescan_begins(self, reason: str) -> None:
         """Changes will be added that happened while nobody watched."""
@@ -260,6 +259,11 @@ class Delivery:
         elif self._is_settled:
             self._begin()
 
+    def _is_blind(self) -> bool:
+        """Whether more is wrong on the target than is known, or the source is not there."""
+        is_behind = self._is_rescanning or self._collator.needs_rescan
+        return is_behind or self.wants_full_sync or self._gate.identity is None
+
     def _is_untroubled(self) -> bool:
         """Whether nothing but the delay keeps the target from being equal."""
         return (
@@ -285,28 +289,41 @@ class Delivery:
     def _begin(self) -> None:
         self._arm(None)
         if self._full_syncs.begin():
-            steps = self._errands.full_sync(self._full_sync_begins)
+            steps = self._errands.full_sync(self._show_full_sync, self._full_sync_begins)
         else:
-            steps = self._errands.batch(self._batch_begins)
+            steps = self._errands.batch(self._take_marks, self._batch_begins)
         self._task = Task(steps, self._done, self._interrupted, INTERRUPTIONS)
         self._task.start()
 
+    def _show_full_sync(self) -> None:
+        if self._back_off.failures == 0 and self.hold is None:
+            self._standing.enter(State.FULL_SYNC, self._full_syncs.under_way)
+
     def _full_sync_begins(self) -> None:
         self._catch_up()
-        self.hold = None
-        if self._back_off.failures == 0:
-            self._standing.enter(State.FULL_SYNC, self._full_syncs.under_way)
+        self._release()
+        self._show_full_sync()
         # Whatever was seen until here is on disk now, where the full sync will find (nearly) all of it.
         self._collator.full_sync_begins(deletes=self._errands.full_sync_deletes)
 
-    def _batch_begins(self) -> Marks:
+    def _take_marks(self) -> Marks:
         self._catch_up()
-        self.hold = None
-        if self._back_off.failures == 0 and self._collator.troubled is None:
-            self._standing.enter(State.SYNCING)
+        self._show_syncing()
         marks = self._collator.take(self._loop.now()).marks
         self._flight_paths = list(itertools.islice(marks, PATHS_PER_ENTRY))
         return marks
+
+    def _show_syncing(self) -> None:
+        if self._back_off.failures == 0 and self._collator.troubled is None and self.hold is None:
+            self._standing.enter(State.SYNCING)
+
+    def _batch_begins(self) -> None:
+        self._release()
+        self._show_syncing()
+
+    def _release(self) -> None:
+        self.hold = None
+        self._times_held = 0
 
     def _catch_up(self) -> None:
         """Take in what happened while the guards were asked: less of it is sent ahead, and then again."""
@@ -389,10 +406,15 @@ class Delivery:
 
     def _held(self, hold: Hold) -> None:
         self.hold = hold
-        self._retry_at = self._loop.now() + HOLD_RECHECK_SECONDS
-        # Whatever made the guard doubt: once it is gone, nothing short of a full sync is enough.
-        self._want_full_sync("the sync was held")
-        self._standing.enter(State.HELD, f"{hold.reason}; {hold.hint}: lsyncd-sd accept {self._sync.name}")
+        # To count again is to compare all that is concerned; the roots are looked at in no time.
+        wait = HOLD_RECHECK_SECONDS if hold.doubt else PATIENCE[Outcome.BRAKE].seconds(self._times_held)
+        self._retry_at = self._loop.now() + wait
+        self._times_held += 1
+        if hold.doubt:
+            # Once it is gone, nothing short of a full sync is enough.
+            self._want_full_sync("the sync was held")
+        reason = f"{hold.reason}; {hold.hint}: lsyncd-sd accept {self._sync.name}"
+        self._standing.enter(State.HELD, reason, paths=hold.paths)
 
     def _trouble(self, verdict: Verdict) -> None:
         """The whole batch failed: wait, longer each time, and say so."""
@@ -414,30 +436,6 @@ class Delivery:
         else:
             self._poke()
         self._callbacks.on_progress()
-
-    # ------------------------------------------------------------------ what a checkpoint asks
-
-    def is_clear(self) -> bool:
-        """Read all that has happened; tell whether all of it is known, and no full sync is wanted."""
-        return (
-            self._gate.identity is not None
-            and self._callbacks.catch_up()
-            and not self._is_rescanning
-            and not self.wants_full_sync
-            and not self._collator.needs_rescan
-        )
-
-    def table(self) -> Iterable[tuple[int, int, bytes]]:
-        """Return the directories that are watched."""
-        return self._callbacks.table()
-
-    def dirty(self) -> Marks:
-        """Return all that is known to be wrong on the target and that no run is at work on."""
-        return self._collator.unsent()
-
-    def in_flight(self) -> Marks:
-        """Return what runs are at work on."""
-        return {**self._collator.in_flight, **self._collator.large_in_flight}
 
     # ------------------------------------------------------------------ figures
 

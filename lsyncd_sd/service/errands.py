@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from lsyncd_sd.config.model import Sync, TargetKind
-from lsyncd_sd.mirror.outcome import Outcome, Verdict
-from lsyncd_sd.mirror.rsync import Report, RsyncMirror
+from lsyncd_sd.mirror.outcome import Outcome
+from lsyncd_sd.mirror.report import Report
+from lsyncd_sd.mirror.rsync import RsyncMirror
 from lsyncd_sd.mirror.steps import Steps
 from lsyncd_sd.plan.batch import Marks, Sample
 from lsyncd_sd.plan.filters import Filter
-from lsyncd_sd.plan.guard import Hold, Identity, check_first_run, check_source, check_target
-from lsyncd_sd.service.interruptions import HeldError, HostBusyError, SourceLostError, TroubleError
+from lsyncd_sd.plan.guard import Identity, Size
+from lsyncd_sd.service.guards import Guards, Sight
+from lsyncd_sd.service.interruptions import HostBusyError, SourceLostError
 from lsyncd_sd.service.journal import Journal
 from lsyncd_sd.service.ledger import Ledger
 from lsyncd_sd.service.links import LinkedNames
@@ -76,9 +79,9 @@ class Errands:
         self._store = store
         self._locks = locks
         self._journal = journal
-        self._accepted = accepted
-        self._first_run_hold: Hold | None = None
-        self._record = store.load()
+        self._record = self._saved = record = store.load()
+        size = Size(record.entries, record.peak, time.monotonic())
+        self._guards = Guards(sync, mirror, size, accepted)
         mirror.on_run = ledger.run_begins
         mirror.commands.traits = replace(
             mirror.commands.traits,
@@ -86,41 +89,48 @@ class Errands:
             secluded=self._record.secluded,
         )
 
+    def source_came(self) -> None:
+        """The source is watched from now on: what it is and holds may have changed before."""
+        self._guards.source_came()
+
     @property
     def full_sync_deletes(self) -> bool:
         """Whether a full sync deletes on the target at all."""
         return self._mirror.commands.full_sync_deletes
 
-    @property
-    def trusts_source(self) -> bool:
-        """Whether the source looks as if it may be mirrored without asking anybody."""
-        try:
-            identity, is_empty, _sample = self._look_at_source()
-        except SourceLostError:
-            return False
-        return check_source(self._record.memory, identity, is_empty, deletes=True) is None
+    def full_sync(self, on_look: Callable[[], None], on_begin: Callable[[], None]) -> Steps[Report]:
+        """Make the whole target equal.
 
-    def full_sync(self, on_begin: Callable[[], None]) -> Steps[Report]:
-        """Make the whole target equal; `on_begin` is called when the guards are passed.
-
-        Raises one of INTERRUPTIONS if it must not or cannot begin.
+        `on_look` is called when it is its turn, `on_begin` when the guards are passed: until then nothing is
+        changed. Raises one of INTERRUPTIONS if it must not or cannot begin.
         """
         if self._sync.target.kind is TargetKind.LOCAL:
-            return (yield from self._full_sync(on_begin))
+            return (yield from self._full_sync(on_look, on_begin))
         slot = self._locks.take_host_slot(self._sync.target.host)
         if slot is None:
             raise HostBusyError
         try:
-            return (yield from self._full_sync(on_begin))
+            return (yield from self._full_sync(on_look, on_begin))
         finally:
             os.close(slot)
 
-    def batch(self, take_marks: Callable[[], Marks]) -> Steps[Report]:
-        """Make the target right for the marks, which are taken when the guards are passed."""
-        yield from self._check_target()
+    def batch(self, take_marks: Callable[[], Marks], on_begin: Callable[[], None]) -> Steps[Report]:
+        """Make the target right for the marks, which are taken when the target is found in order.
+
+        `on_begin` is called when what they would delete may be deleted: until then nothing is changed.
+        """
+        sight = self._look_at_source()
+        yield from self._guards.before_batch(self._record, sight)
         marks = yield from self._links.bring_along(take_marks())
+        allowance = yield from self._guards.before_runs(self._record, marks)
+        on_begin()
         with self._ledger.at_work(marks):
-            return (yield from self._mirror.batch(marks))
+            report = yield from self._carry_out(allowance, self._mirror.batch(marks))
+        self._note_size(self._guards.size.entries + report.done.made - report.done.deleted)
+        if not report.is_whole:
+            self._guards.carried_out()
+        self._remember(self._record)
+        return report
 
     def note_emptiness(self) -> None:
         """Remember whether the source holds anything: an empty one after a restart is suspicious then."""
@@ -132,64 +142,52 @@ class Errands:
         memory = replace(self._record.memory, source_had_entries=had_entries)
         self._remember(replace(self._record, memory=memory))
 
-    def _look_at_source(self) -> tuple[Identity, bool, Sample | None]:
-        """Return its identity, whether it is empty, and a sample. Raises SourceLostError."""
+    def _look_at_source(self) -> Sight:
+        """Return what the guards want to know of it. Raises SourceLostError."""
         try:
             with self._gate.open() as source:
-                is_empty = source.is_empty(self._filters.excludes)
-                return source.identity(), is_empty, source.find_sample(self._filters.excludes)
+                return Sight(source.identity(), source.is_empty(self._filters.excludes))
         except OSError as error:
             raise SourceLostError(str(error)) from None
 
-    def _full_sync(self, on_begin: Callable[[], None]) -> Steps[Report]:
-        identity, is_empty, sample = self._look_at_source()
-        deletes = self.full_sync_deletes
-        self._check(check_source(self._record.memory, identity, is_empty, deletes))
-        yield from self._check_target()
-        if is_empty and deletes and self._record.memory.source is None:
-            yield from self._check_first_run(identity)
+    def _find_sample(self) -> Sample | None:
+        with self._gate.open() as source:
+            return source.find_sample(self._filters.excludes)
+
+    def _full_sync(self, on_look: Callable[[], None], on_begin: Callable[[], None]) -> Steps[Report]:
+        sight, sample = self._look_at_source(), self._find_sample()
+        on_look()
+        allowance = yield from self._guards.before_full_sync(self._record, sight)
         on_begin()
-        probed = yield from self._mirror.find_traits(sample)
+        # On disk before anything is sent: what a broken-off run leaves is not somebody else's.
+        self._remember(replace(self._record, is_ours=True))
+        probed = yield from self._carry_out(allowance, self._mirror.find_traits(sample))
         if probed.is_whole:
             return probed
-        report = yield from self._mirror.full_sync(
-            may_create=not self._record.was_mirrored, sample=sample
+        may_create = not self._record.was_mirrored
+        report = yield from self._carry_out(
+            allowance, self._mirror.full_sync(may_create=may_create, sample=sample)
         )
-        report.done = report.done.plus(probed.done)
         if not report.is_whole:
-            yield from self._remember_roots(identity, is_empty)
+            # All that was listed but the root itself.
+            self._note_size(report.done.listed - 1)
+            self._guards.carried_out()
+            yield from self._remember_roots(sight)
+        report.done = report.done.plus(probed.done)
         return report
 
-    def _check_first_run(self, identity: Identity) -> Steps[None]:
-        """Count once what the first full sync of an empty source would delete; it stays held by that."""
-        if self._first_run_hold is None:
-            count = yield from self._mirror.would_delete()
-            if isinstance(count, Verdict):
-                raise TroubleError(count)
-            self._first_run_hold = check_first_run(identity, count)
-        self._check(self._first_run_hold)
+    def _carry_out(self, allowance: int | None, steps: Steps[Report]) -> Steps[Report]:
+        """Let the mirror do something, and delete no more than it is allowed."""
+        self._mirror.commands.allowance = allowance
+        report = yield from steps
+        is_stopped = report.verdict.outcome is Outcome.BRAKE
+        self._remember(replace(self._record, is_stopped=is_stopped))
+        return report
 
-    def _check_target(self) -> Steps[None]:
-        """See that the target is there, and a local one the same as before. Raises if it cannot be used."""
-        if self._sync.target.kind is TargetKind.DAEMON and self._record.was_mirrored:
-            verdict = yield from self._mirror.presence()
-            if verdict.outcome not in (Outcome.OK, Outcome.VANISHED, Outcome.PARTIAL):
-                raise TroubleError(verdict)
-        if self._sync.target.kind is not TargetKind.LOCAL:
-            return
-        identity = yield from self._mirror.target_identity()
-        if isinstance(identity, Verdict):
-            raise TroubleError(identity)
-        if identity is None and self._record.was_mirrored:
-            message = f"{self._sync.target.text} is not there"
-            raise TroubleError(Verdict(Outcome.TARGET_MISSING, message, 0))
-        self._check(check_target(self._record.memory, identity))
+    def _note_size(self, entries: int) -> None:
+        self._guards.size.set(max(0, entries), time.monotonic())
 
-    def _check(self, hold: Hold | None) -> None:
-        if hold is not None and hold.token != self._accepted:
-            raise HeldError(hold)
-
-    def _remember_roots(self, source: Identity, is_empty: bool) -> Steps[None]:
+    def _remember_roots(self, sight: Sight) -> Steps[None]:
         """After a full sync: what the two roots are from now on."""
         target: Identity | None = None
         if self._sync.target.kind is TargetKind.LOCAL:
@@ -199,19 +197,29 @@ class Errands:
                 return
             target = answer if isinstance(answer, Identity) else self._record.memory.target
         memory = replace(
-            self._record.memory, source=source, source_had_entries=not is_empty, target=target
+            self._record.memory,
+            source=sight.identity,
+            source_had_entries=not sight.is_empty,
+            target=target,
         )
-        # What was accepted has been carried out; the same situation another time is a new question.
-        self._accepted = ""
         self._remember(replace(self._record, memory=memory, was_mirrored=True))
 
     def _remember(self, record: Record) -> None:
-        traits = self._mirror.commands.traits
-        record = replace(record, nanoseconds=traits.nanoseconds, secluded=traits.secluded)
+        traits, size = self._mirror.commands.traits, self._guards.size
+        record = replace(
+            record,
+            entries=size.entries,
+            peak=size.peak,
+            nanoseconds=traits.nanoseconds,
+            secluded=traits.secluded,
+        )
         # After a dry run, the target is what it was: the next one is as much the first as this one.
-        if record == self._record or self._sync.is_dry_run:
+        if self._sync.is_dry_run:
             return
         self._record = record
+        if not _is_worth_writing(record, self._saved):
+            return
+        self._saved = record
         try:
             self._store.save(record)
         except OSError as error:
@@ -220,3 +228,13 @@ class Errands:
                 "against an emptied or replaced source know less",
                 errno=error.errno or 0,
             )
+
+
+def _is_worth_writing(record: Record, saved: Record) -> bool:
+    """Tell whether anything changed, but for a few entries more or less: every batch brings those."""
+    few = saved.entries // 10
+    return (
+        replace(record, entries=saved.entries, peak=saved.peak) != saved
+        or abs(record.entries - saved.entries) > few
+        or abs(record.peak - saved.peak) > few
+    )

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from lsyncd_sd.mirror.rsync import Report
+from lsyncd_sd.mirror.report import Report
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.status import State
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 
 from lsyncd_sd.loop import Loop, Timer
 from lsyncd_sd.mirror.command import Run, Shape
 from lsyncd_sd.mirror.process import Process, Result, start_function
 from lsyncd_sd.plan.batch import Mark, Marks
 from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.collator import Collator
 from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.journal import Journal
 from lsyncd_sd.service.moments import Moment
@@ -37,33 +38,38 @@ _TOUCHES = {
 }
 
 
-class View(Protocol):
-    """What is known about source and target at this moment."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How to see what there is at this moment.
 
-    def is_clear(self) -> bool:
-        """Read all that has happened; tell whether all of it is known, and no full sync is wanted."""
+    `catch_up`: read all that has happened; returns False if not all of the source is watched. `table`: the
+    directories that are watched, each with its number, that of its parent, and its name. `is_blind`: more is
+    wrong on the target than the collator knows of, or the source is not there.
+    """
 
-    def table(self) -> Iterable[tuple[int, int, bytes]]:
-        """Return the directories that are watched: their number, that of their parent, their name."""
-
-    def dirty(self) -> Marks:
-        """Return all that is known to be wrong on the target and that no run is at work on."""
-
-    def in_flight(self) -> Marks:
-        """Return what runs are at work on."""
+    catch_up: Callable[[], bool]
+    table: Callable[[], Iterable[tuple[int, int, bytes]]]
+    is_blind: Callable[[], bool]
 
 
 class Ledger:
     """The checkpoints of one sync. A disk that cannot be written to costs a full sync later, no more."""
 
     def __init__(
-        self, loop: Loop, source: str, checkpoints: Checkpoints, journal: Journal, view: View
+        self,
+        loop: Loop,
+        source: str,
+        checkpoints: Checkpoints,
+        journal: Journal,
+        collator: Collator,
+        look: Look,
     ) -> None:
         self._loop = loop
         self._source = os.fsencode(source)
         self._checkpoints = checkpoints
         self._journal = journal
-        self._view = view
+        self._collator = collator
+        self._look = look
         self._timer: Timer | None = None
         self._process: Process | None = None
         self._is_looking = self._is_stopped = False
@@ -126,15 +132,15 @@ class Ledger:
 
     def _begin(self) -> None:
         taken_at = Moment.now()
-        if not self._view.is_clear():
+        if not self._look.catch_up() or self._look.is_blind():
             return
         try:
             writing = self._checkpoints.begin(
                 taken_at,
                 ground.look(self._source),
-                self._view.table(),
-                self._view.dirty(),
-                {**self._view.in_flight(), **self._at_work},
+                self._look.table(),
+                self._collator.unsent(),
+                {**self._collator.in_flight, **self._collator.large_in_flight, **self._at_work},
             )
             # The process begins as a copy of this one: the table cannot change under its hands.
             self._process = start_function(self._loop, writing, self._written)

@@ -16,15 +16,25 @@ from lsyncd_sd.config.model import Sync
 from lsyncd_sd.plan.guard import Identity, Memory
 from lsyncd_sd.service.durable import replace_file
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is remembered of a sync. `nanoseconds`: whether its target keeps them, None if not known."""
+    """What is remembered of a sync.
+
+    `is_ours`: a full sync has begun once, so what the target holds comes from us or was accepted;
+    `was_mirrored`: one has ended; `is_stopped`: the last run deleted as much as it might, and not all.
+    `entries`: how many the target holds, roughly; `peak`: how many it held at most lately. `nanoseconds`:
+    whether it keeps them, None if not known.
+    """
 
     memory: Memory = field(default_factory=Memory)
+    is_ours: bool = False
     was_mirrored: bool = False
+    is_stopped: bool = False
+    entries: int = 0
+    peak: int = 0
     nanoseconds: bool | None = None
     secluded: bool = True
 
@@ -59,7 +69,11 @@ def _document(record: Record) -> dict[str, Any]:
         "source_identity": record.memory.source,
         "source_had_entries": record.memory.source_had_entries,
         "target_identity": record.memory.target,
+        "is_ours": record.is_ours,
         "was_mirrored": record.was_mirrored,
+        "is_stopped": record.is_stopped,
+        "entries": record.entries,
+        "peak": record.peak,
         "nanoseconds": record.nanoseconds,
         "secluded": record.secluded,
     }
@@ -72,7 +86,11 @@ def _record(document: dict[str, Any]) -> Record:
             source_had_entries=_flag(document["source_had_entries"]),
             target=_identity(document["target_identity"]),
         ),
+        is_ours=_flag(document["is_ours"]),
         was_mirrored=_flag(document["was_mirrored"]),
+        is_stopped=_flag(document["is_stopped"]),
+        entries=_count(document["entries"]),
+        peak=_count(document["peak"]),
         nanoseconds=None if document["nanoseconds"] is None else _flag(document["nanoseconds"]),
         secluded=_flag(document["secluded"]),
     )
@@ -85,6 +103,12 @@ def _identity(value: Any) -> Identity | None:
     if type(file_system) is not int or type(inode) is not int:
         raise ValueError("an identity is two numbers")
     return Identity(file_system, inode)
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("not a whole number from 0")
+    return value
 
 
 def _flag(value: Any) -> bool:

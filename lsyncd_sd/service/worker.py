@@ -191,7 +191,7 @@ class Worker:
 
     def _watched(self, identity: Identity) -> None:
         self._delivery.source_ready(identity)
-        if self._delivery.wants_full_sync or not self._delivery.trusts_source:
+        if self._delivery.wants_full_sync:
             self._delivery.request_full_sync(self._gap_reason)
         else:
             self._recovery.begin(self._gap_reason)

@@ -26,7 +26,8 @@ from lsyncd_sd.mirror import process, rsync
 from lsyncd_sd.mirror.opensource import OpenSource
 from lsyncd_sd.mirror.options import Traits
 from lsyncd_sd.mirror.process import Result
-from lsyncd_sd.mirror.rsync import Report, RsyncMirror
+from lsyncd_sd.mirror.report import Report
+from lsyncd_sd.mirror.rsync import RsyncMirror
 from lsyncd_sd.plan.batch import Marks
 from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.collator import Collator, Limits, Load

@@ -17,7 +17,8 @@ from helpers.syncs import PLAIN_RSYNC, local_target, make_sync
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.outcome import Outcome
-from lsyncd_sd.mirror.rsync import Report, RsyncMirror
+from lsyncd_sd.mirror.report import Report
+from lsyncd_sd.mirror.rsync import RsyncMirror
 from lsyncd_sd.mirror.steps import Steps, Task
 from lsyncd_sd.plan.batch import Mark, Sample
 from lsyncd_sd.plan.change import Depth

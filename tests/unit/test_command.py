@@ -172,11 +172,32 @@ def test_leftovers_always_delete(delete: Delete) -> None:
     assert run.paths == {b"d/a"}
 
 
-def test_counting_changes_nothing() -> None:
-    run = commands(delete=Delete.NEVER).counting_run()
-    assert run.arguments == [*COMMON, "-r", "-n", "--delete", COUNT, *END]
-    assert run.shape is Shape.PROBE
-    assert run.stdin == b""
+@pytest.mark.parametrize("allowance", [0, 17])
+def test_every_run_that_may_delete_has_its_limit(allowance: int) -> None:
+    some = commands(delete=Delete.RUNNING)
+    some.allowance = allowance
+    (gone,) = some.gone_runs([b"d/gone"])
+    limit = f"--max-delete={allowance}"
+    for run in (gone, *(run_of(shape, some) for shape in BATCH_SHAPES)):
+        assert limit in run.arguments, run.shape
+    for delete in Delete:
+        full = commands(delete=delete)
+        full.allowance = allowance
+        arguments = full.full_run(may_create=True).arguments
+        assert (limit in arguments) == ("--delete" in arguments)
+
+
+def test_a_daemon_may_delete_one_more_to_show_that_it_has() -> None:
+    some = commands(target=parse_target("rsync://host/module"))
+    for allowance, limit in ((17, 18), (1, 2), (0, 0)):
+        some.allowance = allowance
+        assert f"--max-delete={limit}" in some.full_run(may_create=False).arguments
+
+
+def test_our_own_temporary_files_are_deleted_without_a_limit() -> None:
+    some = commands()
+    some.allowance = 0
+    assert not [word for word in leftover_run(some, b"a").arguments if word.startswith("--max-delete")]
 
 
 def test_the_probe_for_nanoseconds_changes_nothing_and_always_asks() -> None:
@@ -215,7 +236,6 @@ def all_runs(some: Commands) -> list[Run]:
         *(run_of(shape, some) for shape in BATCH_SHAPES),
         some.full_run(may_create=False),
         leftover_run(some, b"a"),
-        some.counting_run(),
         some.resend_probe(b"a"),
     ]
 
@@ -560,16 +580,16 @@ OUTPUT = (
 
 
 def test_statistics_of_a_run() -> None:
-    assert statistics(OUTPUT) == Statistics(files=3, bytes=3000009, deleted=2)
+    assert statistics(OUTPUT) == Statistics(files=3, bytes=3000009, deleted=2, made=4, listed=5)
 
 
 def test_a_run_that_did_not_come_to_it_has_done_nothing() -> None:
-    assert statistics(b"") == Statistics(0, 0, 0)
-    assert statistics(OUTPUT[:200]) == Statistics(0, 0, 0)
+    assert statistics(b"") == Statistics()
+    assert statistics(OUTPUT[: OUTPUT.index(b"Number")]) == Statistics()
 
 
 def test_statistics_are_added() -> None:
-    assert Statistics(1, 2, 3).plus(Statistics(10, 20, 30)) == Statistics(11, 22, 33)
+    assert Statistics(1, 2, 3, 4, 5).plus(Statistics(10, 20, 30, 40, 50)) == Statistics(11, 22, 33, 44, 55)
 
 
 def test_a_real_rsync_counts_so_that_we_can_read_it(tmp_path: Path) -> None:
@@ -587,9 +607,9 @@ def test_a_real_rsync_counts_so_that_we_can_read_it(tmp_path: Path) -> None:
             run.arguments, input=run.stdin, cwd=source, env=environment(), capture_output=True, check=True
         ).stdout
 
-    assert statistics(output(some.counting_run())).deleted == 2
     written = output(some.full_run(may_create=False))
-    assert statistics(written) == Statistics(files=1201, bytes=12345, deleted=2)
+    # the root is listed, and not made
+    assert statistics(written) == Statistics(files=1201, bytes=12345, deleted=2, made=1202, listed=1203)
     assert percent(written) == 100
 
 

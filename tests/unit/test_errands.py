@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,23 @@ from typing import Any
 import pytest
 from helpers.syncs import PLAIN_RSYNC, local_target, make_sync
 
-from lsyncd_sd.config.model import Delete, Target, TargetKind
+from lsyncd_sd.config.model import Delete, MaxDeletes, Target, TargetKind
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.command import Commands, Statistics
 from lsyncd_sd.mirror.outcome import Outcome, Verdict
-from lsyncd_sd.mirror.rsync import Report
+from lsyncd_sd.mirror.report import Report
 from lsyncd_sd.mirror.steps import Steps
 from lsyncd_sd.plan.batch import Mark, Marks, Sample
 from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.collator import Collator, Limits
+from lsyncd_sd.plan.deletions import Deletions
 from lsyncd_sd.plan.filters import Filter
-from lsyncd_sd.plan.guard import Identity, Memory
+from lsyncd_sd.plan.guard import Hold, Identity, Memory
 from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.errands import Errands, SourceGate
 from lsyncd_sd.service.interruptions import HeldError, HostBusyError, SourceLostError, TroubleError
 from lsyncd_sd.service.journal import Entry, Journal, Priority
-from lsyncd_sd.service.ledger import Ledger
+from lsyncd_sd.service.ledger import Ledger, Look
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import FULL_SYNCS_PER_HOST, Locks
 from lsyncd_sd.service.state import Record, Store
@@ -49,9 +52,11 @@ class FakeMirror:
     commands: Commands
     answers: list[Identity | Verdict | None] = field(default_factory=lambda: [TARGET])
     would_be_deleted: int = 0
+    needs_count: bool = False
     traits: Report = field(default_factory=lambda: Report(OK))
     result: Report = field(default_factory=lambda: Report(OK))
     asked: list[Any] = field(default_factory=list)
+    allowances: list[int | None] = field(default_factory=list)
 
     on_run: Any = None
 
@@ -61,10 +66,24 @@ class FakeMirror:
         return (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
         yield
 
-    def would_delete(self) -> Steps[int]:
+    def count_full_sync(self) -> Steps[Deletions]:
         self.asked.append("count")
-        return self.would_be_deleted
+        return self._deletions()
         yield
+
+    def needs_counting(self, _marks: Marks, _limit: int) -> bool:
+        return self.needs_count
+
+    def count_batch(self, marks: Marks) -> Steps[Deletions]:
+        self.asked.append(("count", marks))
+        return self._deletions()
+        yield
+
+    def _deletions(self) -> Deletions:
+        deletions = Deletions()
+        for number in range(self.would_be_deleted):
+            deletions.deleted(b"%d" % number, is_directory=False)
+        return deletions
 
     def find_traits(self, sample: Sample | None) -> Steps[Report]:
         self.asked.append(("traits", sample.path if sample else None))
@@ -73,22 +92,15 @@ class FakeMirror:
 
     def full_sync(self, *, may_create: bool, sample: Sample | None) -> Steps[Report]:
         self.asked.append(("full sync", may_create))
+        self.allowances.append(self.commands.allowance)
         return self.result
         yield
 
     def batch(self, marks: Marks) -> Steps[Report]:
         self.asked.append(("batch", marks))
+        self.allowances.append(self.commands.allowance)
         return self.result
         yield
-
-
-class NothingKnown:
-    """What a ledger would ask; no test here lets it."""
-
-    def is_clear(self) -> bool:
-        raise AssertionError
-
-    table = dirty = in_flight = is_clear
 
 
 class Case:
@@ -100,10 +112,11 @@ class Case:
         self.source.mkdir()
         (self.source / "file").write_text("content")
         os.utime(self.source / "file", ns=(10**18 + 5, 10**18 + 5))
+        self.loop = Loop()
         self.locks = Locks(folder / "locks")
         self.entries: list[Entry] = []
         self.sync = make_sync(source=str(self.source), target=local_target(str(folder / "target")))
-        self.begun = 0
+        self.looked = self.begun = 0
         self.restart()
 
     def restart(self, accepted: str = "", **changes: Any) -> None:
@@ -117,9 +130,11 @@ class Case:
         self.mirror = FakeMirror(Commands(self.sync, filters))
         journal = Journal(self, Priority.DEBUG)
         mirror: Any = self.mirror
-        links = LinkedNames(Loop(), self.gate.open, filters)
+        links = LinkedNames(self.loop, self.gate.open, filters)
         checkpoints = Checkpoints(self.folder / "state", self.sync)
-        ledger = Ledger(Loop(), self.sync.source, checkpoints, journal, NothingKnown())
+        look = Look(lambda: True, lambda: (), lambda: False)
+        collator = Collator(Limits(self.sync.delay, self.sync.max_changes))
+        ledger = Ledger(self.loop, self.sync.source, checkpoints, journal, collator, look)
         self.errands = Errands(
             self.sync, filters, self.gate, mirror, links, ledger, self.store, self.locks, journal, accepted
         )
@@ -140,13 +155,22 @@ class Case:
         shutil.copytree(self.folder / "old", self.source)
 
     def full_sync(self) -> Report:
-        return finish(self.errands.full_sync(self._begin))
+        return finish(self.full_sync_steps())
+
+    def full_sync_steps(self) -> Steps[Report]:
+        return self.errands.full_sync(self._look, self._begin)
+
+    def _look(self) -> None:
+        self.looked += 1
 
     def _begin(self) -> None:
         self.begun += 1
 
     def batch(self) -> Report:
-        return finish(self.errands.batch(lambda: MARKS))
+        return finish(self.batch_steps())
+
+    def batch_steps(self) -> Steps[Report]:
+        return self.errands.batch(lambda: MARKS, self._begin)
 
     def sent(self) -> bool:
         """Whether anything was sent to the target."""
@@ -167,15 +191,17 @@ def finish(steps: Steps[Report]) -> Report:
 def refused(case: Case) -> str:
     """Check that a full sync is held before it begins; return its token."""
     with pytest.raises(HeldError) as caught:
-        next(case.errands.full_sync(case._begin))
+        next(case.full_sync_steps())
     assert case.begun == 0
     assert not case.sent()
     return caught.value.hold.token
 
 
 @pytest.fixture
-def case(tmp_path: Path) -> Case:
-    return Case(tmp_path)
+def case(tmp_path: Path) -> Iterator[Case]:
+    case = Case(tmp_path)
+    yield case
+    case.loop.close()
 
 
 @pytest.fixture
@@ -196,7 +222,9 @@ def test_the_first_full_sync_may_create_the_target(case: Case) -> None:
     assert case.mirror.asked == ["target", ("traits", b"file"), ("full sync", True), "target"]
     assert case.begun == 1
     source = identity_of(os.fsencode(case.source))
-    assert case.remembered() == Record(Memory(source, True, TARGET), was_mirrored=True)
+    assert case.remembered() == Record(
+        Memory(source, True, TARGET), is_ours=True, was_mirrored=True
+    )
 
 
 def test_nothing_is_remembered_of_a_dry_run(case: Case) -> None:
@@ -295,7 +323,7 @@ def test_a_replaced_target_is_held(known: Case) -> None:
 
 def test_a_missing_target_is_not_made_again(known: Case) -> None:
     known.mirror.answers = [None]
-    for steps in (known.errands.full_sync(known._begin), known.errands.batch(lambda: MARKS)):
+    for steps in (known.full_sync_steps(), known.batch_steps()):
         with pytest.raises(TroubleError) as caught:
             next(steps)
         assert caught.value.verdict.outcome is Outcome.TARGET_MISSING
@@ -307,7 +335,7 @@ def test_a_target_that_does_not_answer_is_trouble(case: Case) -> None:
     verdict = Verdict(Outcome.CONNECTION, "no answer", -9)
     case.mirror.answers = [verdict]
     with pytest.raises(TroubleError) as caught:
-        next(case.errands.full_sync(case._begin))
+        next(case.full_sync_steps())
     assert caught.value.verdict is verdict
     assert not case.sent()
 
@@ -337,7 +365,7 @@ def test_only_the_directory_that_is_watched_is_opened(case: Case, what: str) -> 
     gc.collect()
     before = os.listdir("/proc/self/fd")
     with pytest.raises(SourceLostError):
-        next(case.errands.full_sync(case._begin))
+        next(case.full_sync_steps())
     assert os.listdir("/proc/self/fd") == before
     assert case.mirror.asked == []
 
@@ -356,13 +384,13 @@ def test_a_probe_that_fails_ends_it(case: Case) -> None:
     case.mirror.traits = Report(Verdict(Outcome.CONNECTION, "gone", 255), is_whole=True)
     assert case.full_sync() is case.mirror.traits
     assert ("full sync", True) not in case.mirror.asked
-    assert case.remembered() == Record()
+    assert case.remembered() == Record(is_ours=True)
 
 
 def test_a_full_sync_that_fails_as_a_whole_is_not_remembered(case: Case) -> None:
     case.mirror.result = Report(Verdict(Outcome.FAIL, "no", 1), is_whole=True)
     assert case.full_sync() is case.mirror.result
-    assert case.remembered() == Record()
+    assert case.remembered() == Record(is_ours=True)
 
 
 def test_a_full_sync_that_fails_in_part_has_mirrored(case: Case) -> None:
@@ -420,18 +448,38 @@ def test_a_batch_is_held_where_the_target_was_replaced(known: Case) -> None:
         return MARKS
 
     with pytest.raises(HeldError):
-        next(known.errands.batch(take))
+        next(known.errands.batch(take, known._begin))
     assert taken == [], "nothing is in flight"
     assert not known.sent()
 
 
 def test_a_source_emptied_by_its_user_is_no_surprise_later(known: Case) -> None:
+    known.batch()
     known.empty()
     known.batch()
     known.errands.note_emptiness()
     known.restart()
     known.full_sync()
-    assert known.begun == 1
+    assert known.begun == 3
+
+
+def test_a_source_that_came_back_is_looked_at_before_a_batch(known: Case) -> None:
+    known.empty()
+    hold = held(known)
+    assert "is empty" in hold.reason
+    known.restart(accepted=hold.token)
+    known.batch()
+    known.errands.source_came()
+    known.restart()
+    assert "is empty" in held(known).reason
+    known.restart(delete=Delete.STARTUP)
+    known.batch()
+
+
+def test_a_source_that_was_replaced_is_looked_at_before_a_batch(known: Case) -> None:
+    known.replace_source()
+    known.watch()
+    assert "another directory" in held(known).reason
 
 
 def test_a_lost_source_says_nothing_about_emptiness(known: Case) -> None:
@@ -460,6 +508,203 @@ def test_a_state_that_cannot_be_written_stops_nobody(case: Case) -> None:
     assert case.remembered().was_mirrored, "the next change is written as a whole"
 
 
+# the brake
+
+
+def grown(case: Case, entries: int) -> None:
+    """Let the target hold so many entries, after a full sync that says so."""
+    case.mirror.result = Report(OK, done=Statistics(listed=entries + 1))
+    case.full_sync()
+    assert case.remembered().entries == entries
+    case.mirror.result = Report(OK)
+    case.begun, case.mirror.asked, case.mirror.allowances = 0, [], []
+
+
+def held(case: Case) -> Hold:
+    """Check that a batch is held before it begins."""
+    case.begun = 0
+    with pytest.raises(HeldError) as caught:
+        next(case.batch_steps())
+    assert case.begun == 0
+    assert not case.sent()
+    return caught.value.hold
+
+
+def test_whatever_a_first_run_would_delete_is_held(case: Case) -> None:
+    case.mirror.would_be_deleted = 1
+    token = refused(case)
+    case.restart(accepted=token)
+    case.mirror.would_be_deleted = 1
+    case.full_sync()
+    assert case.mirror.allowances == [1], "what was accepted, and no more"
+
+
+def test_a_first_run_that_would_delete_nothing_may_delete_nothing(case: Case) -> None:
+    case.full_sync()
+    assert case.mirror.allowances == [0]
+
+
+def test_what_a_first_run_left_behind_when_it_broke_off_is_ours(case: Case) -> None:
+    case.mirror.result = Report(Verdict(Outcome.KILLED, "killed", -9), is_whole=True)
+    case.full_sync()
+    case.restart()
+    # such as a temporary file
+    case.mirror.would_be_deleted = 1
+    case.full_sync()
+    assert case.remembered().was_mirrored
+
+
+def test_a_target_that_is_not_there_need_not_be_counted(case: Case) -> None:
+    case.mirror.answers = [None, TARGET]
+    case.full_sync()
+    assert "count" not in case.mirror.asked
+
+
+def test_who_wants_no_brake_gets_no_count(case: Case) -> None:
+    case.restart(max_deletes=MaxDeletes())
+    case.mirror.would_be_deleted, case.mirror.needs_count = 1000, True
+    case.full_sync()
+    case.full_sync()
+    case.batch()
+    assert "count" not in case.mirror.asked and ("count", MARKS) not in case.mirror.asked
+    assert case.mirror.allowances == [None, None, None]
+
+
+def test_a_full_sync_is_counted_and_held_above_the_limit(known: Case) -> None:
+    grown(known, 1000)
+    known.mirror.would_be_deleted = 500
+    known.full_sync()
+    assert known.mirror.asked[:2] == ["target", "count"]
+    assert known.mirror.allowances == [500]
+    known.begun, known.mirror.asked = 0, []
+    known.mirror.would_be_deleted = 501
+    token = refused(known)
+    known.restart(accepted=token)
+    known.mirror.would_be_deleted = 501
+    known.full_sync()
+    assert known.mirror.allowances == [501]
+
+
+def test_a_full_sync_that_deletes_nothing_is_not_counted(case: Case) -> None:
+    case.restart(delete=Delete.RUNNING)
+    case.full_sync()
+    case.full_sync()
+    assert "count" not in case.mirror.asked
+
+
+def test_the_limit_is_that_of_what_was_mirrored(known: Case) -> None:
+    """A tree that was nearly emptied while nobody looked is small now, and was large."""
+    grown(known, 1000)
+    known.restart()
+    known.mirror.would_be_deleted = 990
+    refused(known)
+
+
+def test_a_batch_is_counted_if_it_may_delete_much(known: Case) -> None:
+    grown(known, 1000)
+    known.mirror.would_be_deleted = 501
+    known.batch()
+    assert known.mirror.asked == ["target", ("batch", MARKS)]
+    assert known.mirror.allowances == [500], "whatever happens"
+    known.mirror.needs_count, known.mirror.asked = True, []
+    hold = held(known)
+    assert known.mirror.asked == ["target", ("count", MARKS)]
+    assert not hold.doubt and "delete 501 entries" in hold.reason and "500 (50 % of 1000)" in hold.reason
+    assert held(known).token == hold.token
+    known.mirror.would_be_deleted = 500
+    known.batch()
+    assert known.begun == 1
+
+
+def test_a_number_is_a_limit_for_any_tree(known: Case) -> None:
+    known.restart(max_deletes=MaxDeletes(number=3))
+    known.mirror.needs_count = True
+    known.mirror.would_be_deleted = 3
+    known.batch()
+    assert known.mirror.allowances == [3]
+    known.mirror.asked, known.mirror.would_be_deleted = [], 4
+    held(known)
+
+
+def test_a_batch_that_was_stopped_is_counted_next_time(known: Case) -> None:
+    grown(known, 1000)
+    known.mirror.result = Report(Verdict(Outcome.BRAKE, "stopped", 25), is_whole=True)
+    known.batch()
+    known.mirror.result = Report(OK)
+    known.mirror.would_be_deleted, known.mirror.asked = 1, []
+    token = held(known).token
+    # a restart is not a decision
+    known.restart()
+    known.mirror.would_be_deleted = 1
+    assert refused(known) == token
+    known.mirror.would_be_deleted = 0
+    known.batch()
+    known.mirror.asked = []
+    known.batch()
+    assert ("count", MARKS) not in known.mirror.asked
+
+
+def test_a_tree_that_is_removed_in_parts(known: Case) -> None:
+    grown(known, 1000)
+    known.mirror.result = Report(OK, done=Statistics(deleted=300))
+    known.mirror.needs_count = True
+    known.mirror.would_be_deleted = 300
+    known.batch()
+    known.mirror.asked = []
+    hold = held(known)
+    assert "after 300 that went lately" in hold.reason
+    known.restart()
+    known.mirror.would_be_deleted = 300
+    assert refused(known) == hold.token
+    known.restart(accepted=hold.token)
+    known.mirror.would_be_deleted = 300
+    known.mirror.result = Report(OK, done=Statistics(listed=401))
+    known.full_sync()
+    assert (known.remembered().entries, known.remembered().peak) == (400, 400)
+
+
+def test_entries_are_counted_as_they_come_and_go(known: Case) -> None:
+    grown(known, 1000)
+    known.mirror.result = Report(OK, done=Statistics(made=60, deleted=10))
+    known.batch()
+    assert known.remembered().entries == 1000, "not worth a write"
+    known.batch()
+    known.batch()
+    assert known.remembered().entries == 1150
+
+
+def test_a_doubt_is_counted_for_once(known: Case) -> None:
+    known.mirror.answers = [Identity(8, 7)]
+    known.mirror.would_be_deleted = 3
+    hold = held(known)
+    assert hold.doubt and hold.reason.endswith("would delete 3 entries on the target: 0, 1, 2")
+    assert hold.paths == (b"0", b"1", b"2")
+    known.mirror.would_be_deleted = 4
+    assert held(known).token == hold.token == refused(known)
+    assert known.mirror.asked.count("count") == 1
+    # what was agreed to is what was shown
+    known.restart(accepted=hold.token)
+    known.mirror.answers = [Identity(8, 7)]
+    known.mirror.would_be_deleted = 4
+    assert refused(known) != hold.token
+
+
+def test_a_count_that_failed_is_trouble(known: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = Verdict(Outcome.CONNECTION, "no answer", 12)
+
+    def no_count() -> Steps[Verdict]:
+        return verdict
+        yield
+
+    monkeypatch.setattr(known.mirror, "count_full_sync", no_count)
+    for prepare in (lambda: None, known.empty):
+        prepare()
+        with pytest.raises(TroubleError) as caught:
+            next(known.full_sync_steps())
+        assert caught.value.verdict is verdict
+    assert not known.sent()
+
+
 # other hosts
 
 
@@ -475,7 +720,7 @@ def test_so_many_full_syncs_to_a_host_at_once(case: Case) -> None:
     case.restart(target=REMOTE)
     slots = [case.locks.take_host_slot("backup") for _ in range(FULL_SYNCS_PER_HOST)]
     with pytest.raises(HostBusyError):
-        next(case.errands.full_sync(case._begin))
+        next(case.full_sync_steps())
     assert case.mirror.asked == []
     case.batch()
     assert slots[0] is not None

@@ -41,6 +41,8 @@ ROOMS: dict[str, set[str]] = {
 
 PURE = {
     "__future__",
+    "array",
+    "collections",
     "collections.abc",
     "dataclasses",
     "enum",

@@ -13,11 +13,12 @@ from helpers.syncs import local_target, make_sync
 
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.command import Run, Shape
-from lsyncd_sd.plan.batch import Mark, Marks
+from lsyncd_sd.plan.batch import Mark
 from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.service.checkpoint import Checkpoints, Distrust
 from lsyncd_sd.service.journal import Entry, Journal, Priority
-from lsyncd_sd.service.ledger import _TOUCHES, Ledger
+from lsyncd_sd.service.ledger import _TOUCHES, Ledger, Look
 from lsyncd_sd.watch import ground
 from lsyncd_sd.watch.rescan import Known
 
@@ -39,22 +40,16 @@ class Case:
         self.loop = Loop()
         self.checkpoints = Checkpoints(folder / "state", sync)
         journal = Journal(self, Priority.DEBUG)
-        self.ledger = Ledger(self.loop, sync.source, self.checkpoints, journal, self)
+        collator = Collator(Limits(sync.delay, sync.max_changes))
+        collator.large_in_flight.put(b"large", FILE)
+        look = Look(lambda: True, self.table, lambda: False)
+        self.ledger = Ledger(self.loop, sync.source, self.checkpoints, journal, collator, look)
 
     def write(self, entry: Entry) -> None:
         self.entries.append(entry)
 
-    def is_clear(self) -> bool:
-        return True
-
     def table(self) -> list[tuple[int, int, bytes]]:
         return [(self.source.stat().st_ino, 0, b"")]
-
-    def dirty(self) -> Marks:
-        return {}
-
-    def in_flight(self) -> Marks:
-        return {b"large": FILE}
 
     def known_intents(self) -> dict[bytes, Depth]:
         """Return what would be known after a crash, as a process that starts then would find it."""

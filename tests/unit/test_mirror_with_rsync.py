@@ -26,6 +26,7 @@ from lsyncd_sd.config.model import Delete
 from lsyncd_sd.config.target import parse_target
 from lsyncd_sd.mirror.outcome import Outcome
 from lsyncd_sd.plan.batch import Mark
+from lsyncd_sd.plan.deletions import Deletions
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="rsync must run as somebody else than the owner")
 
@@ -114,7 +115,8 @@ def test_a_missing_target_is_made_only_by_a_first_full_sync(house: House) -> Non
         house.do(mirror.full_sync(may_create=False, sample=None)),
     ):
         assert (report.verdict.outcome, report.is_whole) == (Outcome.TARGET_MISSING, True)
-    assert house.do(mirror.would_delete()) == 0
+    counted = house.do(mirror.count_full_sync())
+    assert isinstance(counted, Deletions) and len(counted) == 0
     assert not house.target.exists()
     assert is_good(house.do(mirror.full_sync(may_create=True, sample=None)))
     assert (house.target / "a").exists()

@@ -51,6 +51,20 @@ TABLE = {
 }
 
 
+STOPPED = b"""\
+could not make way for new regular file: was_dir
+Deletions stopped due to --max-delete limit (3 skipped)
+rsync error: some files/attrs were not transferred (see previous errors) (code 23)
+"""
+
+
+def test_deletions_that_were_stopped_are_the_brake_whatever_else_failed() -> None:
+    assert outcome(23, STOPPED) is Outcome.BRAKE
+    assert outcome(25, b"Deletions stopped due to --max-delete limit (3 skipped)\n") is Outcome.BRAKE
+    named = b'rsync: "/d/Deletions stopped due to --max-delete limit": Permission denied (13)\n'
+    assert outcome(23, named) is Outcome.PARTIAL
+
+
 @pytest.mark.parametrize("code", range(256))
 def test_every_exit_status_means_something(code: int) -> None:
     verdict = judge(result(code, closing(code)), {})

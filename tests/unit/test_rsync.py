@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.looping import run_until
-from helpers.syncs import local_target, make_sync
+from helpers.syncs import make_sync
 
 from lsyncd_sd.config.model import Delete
 from lsyncd_sd.loop import Loop
@@ -20,12 +19,12 @@ from lsyncd_sd.mirror.command import Shape
 from lsyncd_sd.mirror.options import Traits
 from lsyncd_sd.mirror.outcome import Outcome, Verdict
 from lsyncd_sd.mirror.process import OnExit, Result
-from lsyncd_sd.mirror.rsync import Report, RsyncMirror
-from lsyncd_sd.mirror.steps import Task
+from lsyncd_sd.mirror.report import Report
+from lsyncd_sd.mirror.rsync import RsyncMirror
 from lsyncd_sd.plan.batch import Mark
 from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.deletions import Deletions
 from lsyncd_sd.plan.filters import Filter
-from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.watch.source import Source
 
 ENTRY, LEVEL, SUBTREE = Depth.ENTRY, Depth.LEVEL, Depth.SUBTREE
@@ -55,15 +54,22 @@ def ended(code: int = 0, errors: bytes = b"", output: bytes = STATISTICS, **chan
 class FakeProcess:
     """Takes what is asked of a process that runs."""
 
-    def show_output(self, on_data: object) -> None:
+    def __init__(self, says: bytes) -> None:
+        self._says = says
+
+    def show_output(self, on_data: Any) -> None:
         self.on_data = on_data
+        # In pieces, as it comes through a pipe.
+        on_data(self._says[:7])
+        on_data(self._says[7:])
 
 
 class Runs:
     """Carries out the steps of a mirror with results that a test has thought out."""
 
-    def __init__(self, results: list[Result]) -> None:
+    def __init__(self, results: list[Result], says: bytes = b"") -> None:
         self.results = results
+        self.says = says
         self.seen: list[tuple[str, list[bytes]]] = []
         self.arguments: list[list[str]] = []
         self.processes: list[FakeProcess] = []
@@ -82,7 +88,7 @@ class Runs:
         kept = [option for option in ("-r", "-d", "-I", "-n", "--existing", "--delete") if option in options]
         self.seen.append((" ".join(kept), [path for path in stdin.split(b"\0") if path]))
         self.arguments.append(arguments)
-        self.processes.append(FakeProcess())
+        self.processes.append(FakeProcess(self.says))
         return self.processes[-1]
 
     def drive(self, steps: Any) -> Any:
@@ -124,10 +130,15 @@ class Bench:
         self.mirror.commands.source_root = str(source)
         self.mirror.commands.traits = Traits(nanoseconds=True)
         self._monkeypatch = monkeypatch
+        self._says = b""
         self.runs = Runs([])
 
+    def runs_say(self, output: bytes) -> None:
+        """Let each run from now on say so while it runs, to whom it is shown."""
+        self._says = output
+
     def drive(self, steps: Any, *results: Result) -> Any:
-        self.runs = Runs(list(results))
+        self.runs = Runs(list(results), self._says)
         self._monkeypatch.setattr(rsync_module, "start_command", self.runs.start_command)
         return self.runs.drive(steps)
 
@@ -460,15 +471,126 @@ def test_a_full_sync_removes_left_over_temporary_files(bench_that_deletes_nothin
     assert bench.runs.seen == [("-r", []), ("-d --existing --delete", [b"./d/"])]
 
 
+COUNTED = b"""\
+*deleting   gone/a
+*deleting   gone/
+*deleting   d/\\#012
+>f+++++++++ d/new
+cd+++++++++ other/
+cL+++++++++ link
+hf+++++++++ same
+.d..t...... ./
+>f..t...... d/file
+"""
+
+
 def test_what_a_full_sync_would_delete_is_counted(bench: Bench) -> None:
-    assert bench.drive(bench.mirror.would_delete()) == 3
+    bench.mirror.commands.allowance = 0
+    steps = bench.mirror.count_full_sync()
+    deletions = bench.drive(steps, ended(output=b""))
+    assert isinstance(deletions, Deletions) and len(deletions) == 0
     assert bench.runs.seen == [("-r -n --delete", [])]
+    assert "--max-delete=0" not in bench.runs.arguments[0], "it would end the count"
 
 
-@pytest.mark.parametrize("code", [12, 23])
-def test_a_count_that_failed_is_no_count(bench: Bench, code: int) -> None:
-    answer = bench.drive(bench.mirror.would_delete(), ended(code, output=b""))
-    assert isinstance(answer, Verdict)
+def test_what_a_batch_would_delete_is_counted_in_all_its_runs(bench: Bench) -> None:
+    bench.runs_say(COUNTED)
+    deletions = bench.drive(bench.mirror.count_batch(ALL_SHAPES))
+    assert bench.runs.seen == [
+        ("-d -I -n", [b"./d/file"]),
+        ("-d -n", [b"./touched"]),
+        ("-r -I -n --delete", [b"./new"]),
+        ("-r -n --delete", [b"./again"]),
+        ("-d -n --existing --delete", [b"./d/"]),
+    ]
+    assert len(deletions) == 3 * 5
+    assert deletions.topmost[:2] == (b"d/\n", b"d/\n") and deletions.topmost[-1] == b"gone/"
+
+
+def test_what_is_gone_is_counted_by_name(
+    source: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(source, loop, monkeypatch, delete=Delete.RUNNING)
+    bench.runs_say(COUNTED)
+    deletions = bench.drive(bench.mirror.count_batch({b"d/gone": EXACT_ENTRY}))
+    assert bench.runs.seen == [
+        ("-d -n --existing", [b"./d/"]),
+        ("-d -n --existing --delete", [b"./d/"]),
+    ]
+    assert len(deletions) == 6
+
+
+@pytest.mark.parametrize(("code", "is_counted"), [(0, True), (23, True), (24, True), (12, False)])
+@pytest.mark.parametrize("full", [False, True])
+def test_a_count_that_broke_off_is_no_count(
+    bench: Bench, full: bool, code: int, is_counted: bool
+) -> None:
+    mirror = bench.mirror
+    steps = mirror.count_full_sync() if full else mirror.count_batch({b"d/file": EXACT_ENTRY})
+    answer = bench.drive(steps, ended(code, output=b""))
+    assert isinstance(answer, Deletions if is_counted else Verdict)
+
+
+def test_counting_finds_out_about_rrsync_too(bench: Bench) -> None:
+    refused = ended(12, b"rrsync error: option -s has been disabled on this server\n", output=b"")
+    deletions = bench.drive(bench.mirror.count_full_sync(), refused, ended(output=b""))
+    assert isinstance(deletions, Deletions)
+    assert "--no-s" in bench.runs.arguments[1] and "-n" in bench.runs.arguments[1]
+
+
+@pytest.mark.parametrize(
+    ("marks", "limit", "needed"),
+    [
+        ({b"d/file": EXACT_ENTRY, b"touched": LOOSE_ENTRY}, 0, False),
+        ({b"d/gone": EXACT_ENTRY}, 1, False),
+        ({b"d/gone": EXACT_ENTRY, b"d/too": EXACT_ENTRY}, 1, True),
+        ({b"away/gone": EXACT_ENTRY}, 9, True),
+        ({b"touched/gone": EXACT_ENTRY}, 9, True),
+        ({b"away": EXACT_SUBTREE}, 9, True),
+        ({b"new": EXACT_SUBTREE}, 9, True),
+        ({b"d": LOOSE_LEVEL}, 9, True),
+    ],
+)
+def test_only_what_may_delete_much_is_counted(
+    bench: Bench, marks: dict[bytes, Mark], limit: int, needed: bool
+) -> None:
+    assert bench.mirror.needs_counting(marks, limit) is needed
+
+
+@pytest.mark.parametrize("delete", Delete)
+def test_batches_that_delete_nothing_are_not_counted(
+    source: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch, delete: Delete
+) -> None:
+    bench = Bench(source, loop, monkeypatch, delete=delete)
+    deletes = delete in (Delete.ALWAYS, Delete.RUNNING)
+    assert bench.mirror.needs_counting({b"away": EXACT_SUBTREE}, 9) is deletes
+
+
+def test_what_a_run_has_deleted_the_next_may_not(bench: Bench) -> None:
+    bench.mirror.commands.allowance = 5
+    bench.batch(ALL_SHAPES)
+    left = [word for arguments in bench.runs.arguments for word in arguments if "--max-delete" in word]
+    assert left == [f"--max-delete={number}" for number in (5, 2)]
+
+
+def test_more_than_allowed_is_the_brake_whatever_the_exit_status(bench: Bench) -> None:
+    bench.mirror.commands.allowance = 5
+    report = bench.batch(ALL_SHAPES)
+    assert report.is_whole and report.verdict.outcome is Outcome.BRAKE
+    assert len(bench.runs.seen) == 2
+    bench.mirror.commands.allowance = 15
+    assert not bench.batch(ALL_SHAPES).is_whole
+
+
+def test_temporary_files_are_not_counted(
+    source: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = Bench(source, loop, monkeypatch, delete=Delete.NEVER)
+    bench.batch({b"d/file": EXACT_ENTRY}, ended(-9))
+    bench.mirror.commands.allowance = 0
+    report = bench.batch({b"touched": LOOSE_ENTRY}, ended(), ended(output=b""))
+    assert bench.runs.seen[0] == ("-d --existing --delete", [b"./d/"])
+    assert not report.is_whole
 
 
 @pytest.mark.parametrize(
@@ -500,46 +622,3 @@ def test_our_rsync_is_asked_once_whether_it_confines(bench: Bench) -> None:
     assert bench.mirror.commands.traits.confines
     bench.drive(bench.mirror.find_traits(None))
     assert bench.runs.arguments == []
-
-
-# ---- a local target's identity, in a real process
-
-
-def identity_of(loop: Loop, bench: Bench, path: Path) -> object:
-    bench.mirror._sync = make_sync(target=local_target(str(path)))
-    told: list[object] = []
-    Task(bench.mirror.target_identity(), told.append, told.append, expected=()).start()
-    run_until(loop, lambda: told, "the target was looked at")
-    return told[0]
-
-
-def test_the_identity_of_a_target(tmp_path: Path, loop: Loop, bench: Bench) -> None:
-    expected = Identity(os.statvfs(tmp_path).f_fsid, tmp_path.stat().st_ino)
-    assert identity_of(loop, bench, tmp_path) == expected
-    assert identity_of(loop, bench, tmp_path / "gone") is None
-    assert identity_of(loop, bench, bench.source / "touched" / "x") is None
-
-
-def test_a_target_that_cannot_be_looked_at(
-    tmp_path: Path, loop: Loop, bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_path: object) -> os.stat_result:
-        raise OSError(5, "Input/output error", "/target")
-
-    monkeypatch.setattr(os, "stat", refuse)
-    verdict = identity_of(loop, bench, tmp_path)
-    assert isinstance(verdict, Verdict)
-    assert verdict.outcome is Outcome.FAIL and "Input/output error" in verdict.message
-
-
-def test_a_target_that_hangs(
-    tmp_path: Path, loop: Loop, bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    reading, writing = os.pipe()
-    monkeypatch.setattr(rsync_module, "TARGET_CHECK_SECONDS", 0.0)
-    monkeypatch.setattr(os, "statvfs", lambda _path: os.read(reading, 1))
-    verdict = identity_of(loop, bench, tmp_path)
-    os.close(reading)
-    os.close(writing)
-    assert isinstance(verdict, Verdict)
-    assert verdict.outcome is Outcome.CONNECTION and "did not answer" in verdict.message

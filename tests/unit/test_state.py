@@ -18,7 +18,11 @@ from lsyncd_sd.service.state import FORMAT, Record, Store
 # An f_fsid takes all of its 64 bits.
 FULL = Record(
     memory=Memory(Identity(2**64 - 1, 12), source_had_entries=True, target=Identity(3, 2**64 - 1)),
+    is_ours=True,
     was_mirrored=True,
+    is_stopped=True,
+    entries=1234,
+    peak=2345,
     nanoseconds=False,
     secluded=False,
 )
@@ -112,7 +116,13 @@ def test_a_foreign_file_counts_as_none(store: Store, content: bytes) -> None:
         ("target_identity", {"a": 1, "b": 2}),
         ("source_had_entries", 1),
         ("source_had_entries", None),
+        ("is_ours", 1),
         ("was_mirrored", "true"),
+        ("is_stopped", None),
+        ("peak", "1"),
+        ("entries", -1),
+        ("entries", 1.0),
+        ("entries", True),
         ("nanoseconds", 0),
         ("secluded", None),
     ],
