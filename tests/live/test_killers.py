@@ -173,7 +173,7 @@ def test_695_delete_a_hundred_thousand_files(local: Pair, daemon: StartDaemon, f
     directories, files = (100, 1000) if full else (10, 500)
     for number in range(directories):
         fill(local.source / f"directory{number}", files)
-    running = mirrored(local, daemon)
+    running = mirrored(local, daemon, brake={"max_deletes": "100%"})
     for number in range(directories):
         for path in (local.source / f"directory{number}").iterdir():
             path.unlink()
