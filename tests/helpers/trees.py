@@ -29,7 +29,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Entry(NamedTuple):
-    """One path of a snapshot; `kind` is "d", "f" or "l", `content` a file's bytes or a link's target."""
+    """One path of a snapshot; `content` is a file's bytes or a link's target.
+
+    `kind` is "d", "f" or "l", and "o" for all others.
+    """
 
     kind: str
     content: bytes
@@ -75,6 +78,8 @@ def look(path: bytes) -> Entry:
         return Entry("d", b"", mode, status.st_mtime_ns)
     if stat.S_ISLNK(status.st_mode):
         return Entry("l", os.readlink(path), 0, status.st_mtime_ns)
+    if not stat.S_ISREG(status.st_mode):
+        return Entry("o", b"", mode, status.st_mtime_ns)
     with open(path, "rb") as file:
         return Entry("f", file.read(), mode, status.st_mtime_ns)
 

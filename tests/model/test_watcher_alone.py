@@ -12,7 +12,6 @@ doubtful place is checked; what is found there is not marked; what a directory r
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,53 +19,41 @@ from typing import Any
 from unittest import mock
 
 import pytest
-from helpers.modelrsync import visible
-from helpers.replica import Replica, without_directory_times
-from helpers.rig import watched_inodes
-from helpers.trees import Playground, Snapshot, Spot, join, snapshot
+from helpers.follower import Follower
+from helpers.replica import Replica
+from helpers.trees import Playground, Spot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.watch import inotify, watcher
-from lsyncd_sd.watch.coverage import Scope
 from lsyncd_sd.watch.pairing import GRACE_SECONDS
-from lsyncd_sd.watch.watcher import Watcher
 
 MEMORY = Path("/dev/shm")  # noqa: S108  (memory is several times faster than a disk; the name is random)
 
 Operation = tuple[Any, ...]
 
 
-class Follower:
-    """A watched source and its copy; what may happen late in reality happens when a step says so."""
+class LateFollower(Follower):
+    """What happens late in reality (reading, changes after a watch is set) happens when a step says so."""
 
     def __init__(self, playground: Playground, excludes: Iterable[str] = ()) -> None:
+        super().__init__(playground.source, excludes)
         self.playground = playground
-        self.filters = Filter.from_excludes(excludes)
-        self.queue = inotify.open_queue()
-        self.watcher = Watcher(
-            self.queue, playground.source, Scope(self.filters.excludes, self.filters.depends_on_place)
-        )
-        self._now = 0.0
         self._unread: list[inotify.RawEvent] = []
         self._bite = 1000
         self._meanwhile: list[Operation] = []
         self._patches = contextlib.ExitStack()
         self._read_events, self._add_watch = inotify.read_events, inotify.add_watch
 
-    def __enter__(self) -> Follower:
+    def __enter__(self) -> LateFollower:
         self._patches.enter_context(mock.patch.object(inotify, "read_events", self._read_some))
         self._patches.enter_context(mock.patch.object(inotify, "add_watch", self._add_watch_and_more))
-        self.watcher.restart()
-        self.watcher.walk(1000)
-        self.replica = Replica(self.expected())
-        self.rest()
+        self.start()
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._patches.close()
-        os.close(self.queue)
+        self.close()
 
     def _read_some(self, queue: int) -> list[inotify.RawEvent]:
         if not self._unread:
@@ -81,44 +68,18 @@ class Follower:
             if self._meanwhile:
                 self.playground.do(self._meanwhile.pop())
 
-    def expected(self) -> Snapshot:
-        return visible(snapshot(self.playground.source), self.filters)
-
     def do(self, operations: Iterable[Operation]) -> None:
         for operation in operations:
             self.playground.do(operation)
 
     def read(self, rounds: int, bite: int, seconds: float, meanwhile: Iterable[Operation]) -> None:
-        self._now += seconds
         self._bite, self._meanwhile = bite, list(meanwhile)
         with mock.patch.object(watcher, "_ROUNDS_PER_READ", rounds):
-            self.replica.take(self.watcher.read(self._now))
-        assert not self.watcher.overflowed and not self.watcher.unwatched
+            self.take(seconds)
         self._bite, self._meanwhile = 1000, []
 
-    def rest(self) -> None:
-        """Read until nothing is left, and compare."""
-        for _round in range(60):
-            self.read(32, 1000, self.watcher.read_again_in(self._now), ())
-            if self.watcher.settled and not self._unread:
-                break
-        else:
-            raise AssertionError("it never settles")
-        source = self.expected()
-        self.replica.rest(source)
-        assert without_directory_times(self.replica.entries) == without_directory_times(source)
-        self.check_watches(source)
-
-    def check_watches(self, source: Snapshot) -> None:
-        """Check that exactly the directories of the source are watched, each under its name and inode."""
-        wanted = {
-            os.stat(join(self.playground.source, path) if path else self.playground.source).st_ino: path
-            for path, entry in source.items()
-            if entry.kind == "d"
-        }
-        assert set(watched_inodes(self.queue)) == set(wanted)
-        tree = self.watcher._tree
-        assert {node.number: tree.path(node) for node in tree._by_wd.values()} == wanted
+    def is_at_rest(self) -> bool:
+        return super().is_at_rest() and not self._unread
 
 
 def spots(new: st.SearchStrategy[bool]) -> st.SearchStrategy[Spot]:
@@ -173,7 +134,7 @@ def follow(
         playground = Playground(base.encode())
         for operation in before:
             playground.do(operation)
-        with Follower(playground, excludes) as follower:
+        with LateFollower(playground, excludes) as follower:
             for name, *arguments in steps:
                 getattr(follower, name)(*arguments)
             follower.rest()
