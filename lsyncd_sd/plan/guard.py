@@ -31,12 +31,26 @@ class Identity(NamedTuple):
     inode: int
 
 
+class MountPoint(NamedTuple):
+    """A file system that is mounted below the source.
+
+    `path` is relative to the source, `top` the directory of that file system that is seen there, `kind` its
+    type, `number` its f_fsid, 0 where that says nothing.
+    """
+
+    path: bytes
+    top: bytes
+    kind: str
+    number: int
+
+
 @dataclass(frozen=True, slots=True)
 class Memory:
     """What a sync remembers about its last success on one target; None where nothing is known yet."""
 
     source: Identity | None = None
     source_had_entries: bool = False
+    mounts: frozenset[MountPoint] | None = None
     target: Identity | None = None
 
 
@@ -98,6 +112,34 @@ def check_source(memory: Memory, identity: Identity, is_empty: bool, deletes: bo
             identity,
         )
     return None
+
+
+def check_mounts(memory: Memory, mounts: frozenset[MountPoint]) -> Hold | None:
+    """Return why what is below the source must not be mirrored now, None if it may.
+
+    What a file system held that is not mounted is not gone, and what one holds that was mounted over a
+    directory does not replace that.
+    """
+    if memory.mounts is None or mounts == memory.mounts:
+        return None
+    before = {mount.path for mount in memory.mounts - mounts}
+    now = {mount.path for mount in mounts - memory.mounts}
+    told = [
+        f"{what}: {', '.join(map(printable, sorted(paths)[:PATHS_IN_REASON]))}"
+        for what, paths in (
+            ("a file system is not mounted any more", before - now),
+            ("a file system was mounted", now - before),
+            ("another file system is mounted", before & now),
+        )
+        if paths
+    ]
+    return _doubt(
+        f"below the source, {'; '.join(told)}",
+        "nothing was changed; mount what was mounted when it was mirrored last, or go on with",
+        "mounts",
+        sorted(memory.mounts),
+        sorted(mounts),
+    )
 
 
 def check_target(memory: Memory, identity: Identity | None) -> Hold | None:

@@ -22,6 +22,7 @@ from lsyncd_sd.service.journal import Journal
 from lsyncd_sd.service.ledger import Ledger
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
+from lsyncd_sd.service.mounted import Mounted
 from lsyncd_sd.service.state import Record, Store
 from lsyncd_sd.watch.source import Source
 
@@ -75,6 +76,7 @@ class Errands:
         self._gate = gate
         self._mirror = mirror
         self._links = links
+        self._mounted = Mounted(sync, filters)
         self._ledger = ledger
         self._store = store
         self._locks = locks
@@ -146,7 +148,8 @@ class Errands:
         """Return what the guards want to know of it. Raises SourceLostError."""
         try:
             with self._gate.open() as source:
-                return Sight(source.identity(), source.is_empty(self._filters.excludes))
+                is_empty = source.is_empty(self._filters.excludes)
+                return Sight(source.identity(), is_empty, self._mounted.look())
         except OSError as error:
             raise SourceLostError(str(error)) from None
 
@@ -200,6 +203,7 @@ class Errands:
             self._record.memory,
             source=sight.identity,
             source_had_entries=not sight.is_empty,
+            mounts=sight.mounts,
             target=target,
         )
         self._remember(replace(self._record, memory=memory, was_mirrored=True))

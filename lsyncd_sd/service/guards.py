@@ -16,9 +16,11 @@ from lsyncd_sd.plan.guard import (
     Brake,
     Hold,
     Identity,
+    MountPoint,
     Size,
     check_deletions,
     check_first_run,
+    check_mounts,
     check_rest,
     check_source,
     check_target,
@@ -32,6 +34,7 @@ class Sight(NamedTuple):
 
     identity: Identity
     is_empty: bool
+    mounts: frozenset[MountPoint]
 
 
 class Guards:
@@ -63,7 +66,7 @@ class Guards:
         target = yield from self._look_at_target(record)
         deletes = self._mirror.commands.full_sync_deletes
         doubt = check_source(record.memory, sight.identity, sight.is_empty, deletes)
-        doubt = doubt or check_target(record.memory, target)
+        doubt = doubt or self._check_places(record, sight, target)
         if doubt is not None:
             deletions = yield from self._check_doubt(doubt, record)
         elif not deletes:
@@ -84,7 +87,7 @@ class Guards:
             # Once it is watched, emptying it is an order like any other.
             deletes = self._mirror.commands.batches_delete
             doubt = check_source(record.memory, sight.identity, sight.is_empty, deletes)
-        doubt = doubt or check_target(record.memory, target)
+        doubt = doubt or self._check_places(record, sight, target)
         if doubt is not None:
             yield from self._check_doubt(doubt, record)
         self._is_source_passed = True
@@ -104,6 +107,13 @@ class Guards:
         if self._accepted:
             self._accepted = ""
             self.size.forget_peak()
+
+    def _check_places(self, record: Record, sight: Sight, target: Identity | None) -> Hold | None:
+        commands = self._mirror.commands
+        doubt = None
+        if commands.full_sync_deletes or commands.batches_delete:
+            doubt = check_mounts(record.memory, sight.mounts)
+        return doubt or check_target(record.memory, target)
 
     def _check_doubt(self, doubt: Hold, record: Record) -> Steps[Deletions]:
         """Hold for a doubt about one of the roots, and tell what would be deleted if it was unfounded."""

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop, Timer
 from lsyncd_sd.plan.change import Change, Depth, Move
-from lsyncd_sd.plan.guard import Identity
+from lsyncd_sd.plan.guard import Identity, MountPoint
 from lsyncd_sd.printable import printable
 from lsyncd_sd.service.blindspots import COMPARE_SECONDS, BlindSpots, watch_limit_hint
 from lsyncd_sd.service.journal import Event, Journal
+from lsyncd_sd.service.mounted import Mounted
 from lsyncd_sd.service.notify import Notifier
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.status import State
@@ -26,6 +27,10 @@ SOURCE_POLL_SECONDS = 2.0
 
 # How soon the watches are set anew after the queue has overflowed: at once would lose the race again.
 OVERFLOW_PAUSE_SECONDS = 1.0
+
+# How soon the watches are set anew after something was mounted or unmounted below the source: what is
+# mounted together comes together. A guess.
+MOUNT_PAUSE_SECONDS = 1.0
 
 # How often `catch_up` reads. A guess: a tree that grows without end must not keep the loop for itself.
 CATCH_UP_ROUNDS = 8
@@ -61,8 +66,10 @@ class Lookout:
         notifier: Notifier,
         ping_interval: float,
         listener: Listener,
+        mounted: Mounted,
     ) -> None:
         self._loop = loop
+        self._mounted = mounted
         self._path = path = os.fsencode(sync.source)
         self._queue = queue
         self._watcher = watcher
@@ -73,8 +80,9 @@ class Lookout:
         self._listener = listener
         self._is_stopped = False
         self._is_watching = False
-        # Which directory the watches are on.
+        # Which directory the watches are on, and what was mounted below it then.
         self._watched: Identity | None = None
+        self._mounts: frozenset[MountPoint] = frozenset()
         self._read_timer: Timer | None = None
         self._walk_timer: Timer | None = None
         self._blind_spots = BlindSpots(
@@ -99,17 +107,21 @@ class Lookout:
     def check_source(self) -> None:
         """See whether the path still leads to the directory that is watched.
 
-        No event tells of a mount on top of it, nor of a symlink above it that leads elsewhere now.
+        No event tells of a mount on top of it or below it, nor of a symlink above it that leads elsewhere
+        now.
         """
         if not self._is_watching or self._is_stopped:
             return
         try:
             with Source(self._path) as source:
                 is_the_same = source.identity() == self._watched
+            mounts = self._mounted.look()
         except OSError:
             is_the_same = False
         if not is_the_same:
             self.source_is_gone()
+        elif mounts != self._mounts:
+            self._pause("what is mounted below the source has changed", MOUNT_PAUSE_SECONDS)
 
     @property
     def is_settled(self) -> bool:
@@ -142,6 +154,7 @@ class Lookout:
         try:
             with Source(self._path) as source:
                 self._watched = source.identity()
+                self._mounts = self._mounted.look()
                 self._watcher.restart()
             self._blind_spots.look_at_ground()
         except OSError as error:

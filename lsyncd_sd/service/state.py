@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lsyncd_sd.config.model import Sync
-from lsyncd_sd.plan.guard import Identity, Memory
+from lsyncd_sd.plan.guard import Identity, Memory, MountPoint
 from lsyncd_sd.service.durable import replace_file
 
 FORMAT = 2
@@ -54,7 +54,7 @@ class Store:
             if document["format"] != FORMAT or document["about"] != self._about:
                 return Record()
             return _record(document)
-        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return Record()
 
     def save(self, record: Record) -> None:
@@ -68,6 +68,7 @@ def _document(record: Record) -> dict[str, Any]:
     return {
         "source_identity": record.memory.source,
         "source_had_entries": record.memory.source_had_entries,
+        "mounts": _mounts_as_json(record.memory.mounts),
         "target_identity": record.memory.target,
         "is_ours": record.is_ours,
         "was_mirrored": record.was_mirrored,
@@ -84,6 +85,7 @@ def _record(document: dict[str, Any]) -> Record:
         memory=Memory(
             source=_identity(document["source_identity"]),
             source_had_entries=_flag(document["source_had_entries"]),
+            mounts=_mounts(document["mounts"]),
             target=_identity(document["target_identity"]),
         ),
         is_ours=_flag(document["is_ours"]),
@@ -103,6 +105,25 @@ def _identity(value: Any) -> Identity | None:
     if type(file_system) is not int or type(inode) is not int:
         raise ValueError("an identity is two numbers")
     return Identity(file_system, inode)
+
+
+def _mounts_as_json(mounts: frozenset[MountPoint] | None) -> list[list[Any]] | None:
+    if mounts is None:
+        return None
+    # latin-1: any bytes, as a text that JSON can carry.
+    return [
+        [mount.path.decode("latin-1"), mount.top.decode("latin-1"), mount.kind, mount.number]
+        for mount in sorted(mounts)
+    ]
+
+
+def _mounts(value: Any) -> frozenset[MountPoint] | None:
+    if value is None:
+        return None
+    return frozenset(
+        MountPoint(path.encode("latin-1"), top.encode("latin-1"), str(kind), _count(number))
+        for path, top, kind, number in value
+    )
 
 
 def _count(value: Any) -> int:

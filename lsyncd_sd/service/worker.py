@@ -23,6 +23,7 @@ from lsyncd_sd.service.cookies import Cookies
 from lsyncd_sd.service.delivery import Callbacks, Delivery
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import Locks
+from lsyncd_sd.service.mounted import Mounted
 from lsyncd_sd.service.lookout import Listener, Lookout
 from lsyncd_sd.service.notify import Notifier
 from lsyncd_sd.service.recovery import Patient, Recovery
@@ -101,6 +102,7 @@ class Worker:
             self._notifier,
             assignment.ping_interval,
             Listener(self._begun, self._watched, self._changed, self._lost, self._report_soon),
+            Mounted(sync, filters),
         )
         checkpoints = Checkpoints(assignment.state_directory, sync)
         self._delivery = Delivery(

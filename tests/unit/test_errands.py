@@ -28,7 +28,7 @@ from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.deletions import Deletions
 from lsyncd_sd.plan.filters import Filter
-from lsyncd_sd.plan.guard import Hold, Identity, Memory
+from lsyncd_sd.plan.guard import Hold, Identity, Memory, MountPoint
 from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.errands import Errands, SourceGate
 from lsyncd_sd.service.interruptions import HeldError, HostBusyError, SourceLostError, TroubleError
@@ -101,6 +101,16 @@ class FakeMirror:
         self.allowances.append(self.commands.allowance)
         return self.result
         yield
+
+
+@dataclass
+class AnswersWith:
+    """Says that these file systems are mounted."""
+
+    mounts: frozenset[MountPoint]
+
+    def look(self) -> frozenset[MountPoint]:
+        return self.mounts
 
 
 class Case:
@@ -223,7 +233,7 @@ def test_the_first_full_sync_may_create_the_target(case: Case) -> None:
     assert case.begun == 1
     source = identity_of(os.fsencode(case.source))
     assert case.remembered() == Record(
-        Memory(source, True, TARGET), is_ours=True, was_mirrored=True
+        Memory(source, True, frozenset(), TARGET), is_ours=True, was_mirrored=True
     )
 
 
@@ -480,6 +490,27 @@ def test_a_source_that_was_replaced_is_looked_at_before_a_batch(known: Case) -> 
     known.replace_source()
     known.watch()
     assert "another directory" in held(known).reason
+
+
+@pytest.mark.parametrize("delete", Delete)
+def test_what_is_mounted_is_remembered_and_missed(known: Case, delete: Delete) -> None:
+    known.restart(delete=delete)
+    mount = MountPoint(b"below", b"/", "ext4", 7)
+    known.errands._mounted = AnswersWith(frozenset({mount}))  # type: ignore[assignment]
+    if delete is Delete.NEVER:
+        # what deletes nothing can do no harm
+        known.full_sync()
+    else:
+        hold = held(known)
+        assert "a file system was mounted: below" in hold.reason and hold.doubt
+        known.restart(accepted=refused(known))
+        known.errands._mounted = AnswersWith(frozenset({mount}))  # type: ignore[assignment]
+        known.full_sync()
+    assert known.remembered().memory.mounts == {mount}
+    known.batch()
+    known.restart()
+    if delete is not Delete.NEVER:
+        assert "not mounted any more: below" in held(known).reason
 
 
 def test_a_lost_source_says_nothing_about_emptiness(known: Case) -> None:

@@ -13,9 +13,11 @@ from lsyncd_sd.plan.guard import (
     Brake,
     Identity,
     Memory,
+    MountPoint,
     Size,
     check_deletions,
     check_first_run,
+    check_mounts,
     check_rest,
     check_source,
     check_target,
@@ -23,6 +25,7 @@ from lsyncd_sd.plan.guard import (
 
 SOURCE, OTHER, TARGET = Identity(1, 2), Identity(1, 3), Identity(7, 8)
 OTHER_FILE_SYSTEM = Identity(9, 2)
+MOUNT = MountPoint(b"m", b"/", "ext4", 5)
 KNOWN = Memory(source=SOURCE, source_had_entries=True, target=TARGET)
 
 HALF = Brake(None, 50)
@@ -70,6 +73,33 @@ def test_source(
     hold = check_source(memory, identity, is_empty, deletes)
     assert (hold is None) == (reason is None)
     assert hold is None or (reason is not None and reason in hold.reason and hold.hint)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "words"),
+    [
+        (None, {MOUNT}, None),
+        (set(), set(), None),
+        ({MOUNT}, {MOUNT}, None),
+        ({MOUNT}, set(), "below the source, a file system is not mounted any more: m"),
+        (set(), {MOUNT}, "below the source, a file system was mounted: m"),
+        ({MOUNT}, {MOUNT._replace(number=6)}, "below the source, another file system is mounted: m"),
+        ({MOUNT}, {MOUNT._replace(kind="xfs")}, "below the source, another file system is mounted: m"),
+        ({MOUNT}, {MOUNT._replace(top=b"/d")}, "below the source, another file system is mounted: m"),
+        (
+            {MOUNT},
+            {MOUNT._replace(path=b"\n")},
+            "below the source, a file system is not mounted any more: m; a file system was mounted: \\x0a",
+        ),
+    ],
+)
+def test_mounts(before: set[MountPoint] | None, now: set[MountPoint], words: str | None) -> None:
+    memory = replace(KNOWN, mounts=None if before is None else frozenset(before))
+    hold = check_mounts(memory, frozenset(now))
+    assert (hold and hold.reason) == words
+    if hold is not None:
+        again = check_mounts(memory, frozenset(now | {MOUNT._replace(path=b"other")}))
+        assert again is not None and again.doubt != hold.doubt
 
 
 def test_a_first_run_deletes_nothing_by_itself() -> None:

@@ -12,12 +12,17 @@ from typing import Any
 import pytest
 from helpers.syncs import local_target, make_sync
 
-from lsyncd_sd.plan.guard import Identity, Memory
+from lsyncd_sd.plan.guard import Identity, Memory, MountPoint
 from lsyncd_sd.service.state import FORMAT, Record, Store
 
 # An f_fsid takes all of its 64 bits.
 FULL = Record(
-    memory=Memory(Identity(2**64 - 1, 12), source_had_entries=True, target=Identity(3, 2**64 - 1)),
+    memory=Memory(
+        Identity(2**64 - 1, 12),
+        source_had_entries=True,
+        mounts=frozenset({MountPoint(b"\xff\n", b"/sub", "ext4", 2**64 - 1), MountPoint(b"m", b"/", "x", 0)}),
+        target=Identity(3, 2**64 - 1),
+    ),
     is_ours=True,
     was_mirrored=True,
     is_stopped=True,
@@ -114,6 +119,12 @@ def test_a_foreign_file_counts_as_none(store: Store, content: bytes) -> None:
         ("source_identity", [1.5, 2]),
         ("target_identity", 7),
         ("target_identity", {"a": 1, "b": 2}),
+        ("mounts", 7),
+        ("mounts", [7]),
+        ("mounts", [["a", "b", "c"]]),
+        ("mounts", [[1, "b", "c", 4]]),
+        ("mounts", [["a", "b", "c", -4]]),
+        ("mounts", [["\u20ac", "b", "c", 4]]),
         ("source_had_entries", 1),
         ("source_had_entries", None),
         ("is_ours", 1),
