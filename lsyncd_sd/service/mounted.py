@@ -23,7 +23,7 @@ class Mounted:
         self._is_one_file_system = sync.one_file_system
 
     def look(self) -> frozenset[MountPoint]:
-        """Return those whose content is mirrored: none if the sync stays in one file system. Raises OSError."""
+        """Return those that are mirrored: none if the sync stays in one file system. Raises OSError."""
         if self._is_one_file_system:
             return frozenset()
         # The first is the one that the root is on: which directory that is, its identity tells.

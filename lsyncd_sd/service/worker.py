@@ -23,8 +23,8 @@ from lsyncd_sd.service.cookies import Cookies
 from lsyncd_sd.service.delivery import Callbacks, Delivery
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import Locks
-from lsyncd_sd.service.mounted import Mounted
 from lsyncd_sd.service.lookout import Listener, Lookout
+from lsyncd_sd.service.mounted import Mounted
 from lsyncd_sd.service.notify import Notifier
 from lsyncd_sd.service.recovery import Patient, Recovery
 from lsyncd_sd.service.standing import Standing

@@ -199,6 +199,60 @@ def test_directory_swapped_for_a_symlink_to_outside(pair: Pair, daemon: StartDae
         assert not (pair.target / "directory" / "below" / "secret").exists()
 
 
+SWAPPING_RSYNC = """\
+#!/bin/sh
+# what is listed was looked at just now; before rsync looks, the directory is replaced
+case " $* " in
+    *" -n "*) ;;
+    *" --files-from=- "*)
+        if [ -e {folder}/armed ]; then
+            rm {folder}/armed
+            mv {source}/directory {folder}/aside
+            ln -s {folder}/outside {source}/directory
+        fi ;;
+esac
+exec rsync "$@"
+"""
+
+
+@pytest.mark.parametrize("change", ["file", "removal", "new directory", "attributes"])
+def test_directory_swapped_for_a_symlink_between_look_and_run(
+    local: Pair, daemon: StartDaemon, change: str
+) -> None:
+    folder = local.source.parent
+    fill(local.source / "directory")
+    # the same names, so that whatever is followed leaves a trace
+    fill(folder / "outside")
+    for path in (folder / "outside").rglob("file*"):
+        path.write_text("secret")
+    before = tree(folder / "outside")
+    program = folder / "rsync"
+    program.write_text(SWAPPING_RSYNC.format(folder=folder, source=local.source))
+    program.chmod(0o755)
+    fill(local.source)
+    running = daemon(local.settings(rsync={"binary": str(program)}))
+    running.wait_until_mirrored("home", local.source, local.target)
+
+    (folder / "armed").touch()
+    directory = local.source / "directory" / "below"
+    match change:
+        case "file":
+            (directory / "file0").write_text("changed")
+        case "removal":
+            (directory / "file0").unlink()
+        case "new directory":
+            fill(directory / "deep" / "new")
+        case "attributes":
+            directory.chmod(0o700)
+    running.wait_until_mirrored("home", local.source, local.target)
+    assert not (folder / "armed").exists()
+    assert (local.target / "directory").is_symlink()
+    assert tree(folder / "outside") == before
+    (local.source / "directory").unlink()
+    (folder / "aside").rename(local.source / "directory")
+    running.wait_until_mirrored("home", local.source, local.target)
+
+
 def test_directory_swapped_for_a_symlink_while_the_daemon_is_down(local: Pair, daemon: StartDaemon) -> None:
     outside = local.source.parent / "outside"
     fill(outside)

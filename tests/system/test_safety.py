@@ -40,7 +40,7 @@ def test_source_emptied_while_stopped_is_held_until_accepted(machine: Machine, m
 
     sync.wait_for_state("held")
     assert machine.unit_property(unit, "ActiveState") == "active"
-    assert machine.journal(f"MESSAGE_ID={HELD}", "LSYNCD_SYNC=emptied")
+    assert machine.journal(f"MESSAGE_ID={HELD}", "LSYNCD_SYNC=emptied", "LSYNCD_PATH=directory")
     assert_nothing_was_deleted(sync)
     assert "held" in machine.unit_property(unit, "StatusText")
 

@@ -20,7 +20,7 @@ FULL = Record(
     memory=Memory(
         Identity(2**64 - 1, 12),
         source_had_entries=True,
-        mounts=frozenset({MountPoint(b"\xff\n", b"/sub", "ext4", 2**64 - 1), MountPoint(b"m", b"/", "x", 0)}),
+        mounts=frozenset({MountPoint(b"\xff\n", b"/d", "ext4", 2**64 - 1), MountPoint(b"m", b"/", "x", 0)}),
         target=Identity(3, 2**64 - 1),
     ),
     is_ours=True,
