@@ -41,6 +41,7 @@ class Shape(enum.Enum):
     EXACT_CONTENTS = "exact contents"
     CONTENTS = "contents"
     LEVELS = "levels"
+    LARGE = "large files"
     FULL = "full sync"
     LEFTOVERS = "temporary files"
     GONE = "what is gone"
@@ -88,7 +89,7 @@ class Commands:
     known once it was opened. `unreadable`: what could not be read lately; recursive runs leave it out,
     because rsync skips every deletion of a run that could not read some directory. `owes_deletions`: a full
     sync that should have deleted did not come to it, so its repetition has to. `allowance`: how many entries
-    a run may delete, None for any number.
+    a run may delete, None for any number. `in_lane`: the large files that a run of their own sends now.
     """
 
     def __init__(self, sync: Sync, filters: Filter) -> None:
@@ -99,6 +100,7 @@ class Commands:
         self.unreadable: set[bytes] = set()
         self.owes_deletions = False
         self.allowance: int | None = None
+        self.in_lane: frozenset[bytes] = frozenset()
 
     def batch_run(self, batch: Batch, shape: Shape) -> Run | None:
         """Return the run of this shape that `batch` needs, None if it needs none."""
@@ -120,6 +122,8 @@ class Commands:
                 return self._list_run(shape, ["-d", "-I"], batch.exact_contents, suffix=b"/")
             case Shape.CONTENTS:
                 return self._list_run(shape, ["-d"], batch.contents, suffix=b"/")
+            case Shape.LARGE:
+                return self._list_run(shape, ["-d", "-I"], batch.exact_entries | batch.entries)
             case Shape.LEVELS:
                 # --existing --ignore-existing: nothing is sent, so no file is read, and one that cannot
                 # be read does not make a level fail each time it is tried (decision 0003).
@@ -133,7 +137,7 @@ class Commands:
         """Return the full sync; only the very first one may create the target."""
         options = ["-r", *(["--delete", *self._max_delete()] if self.full_sync_deletes else [])]
         target = self.creating_target() if may_create else self.target()
-        arguments = [*self._options(self._unreadable_rules()), *options]
+        arguments = [*self._options([*self._lane_rules(), *self._unreadable_rules()]), *options]
         return Run(
             Shape.FULL, [*arguments, *self._progress(), "--", "./", target], b"", frozenset({b""})
         )
@@ -163,7 +167,8 @@ class Commands:
         # rsync drops a longer rule, and with it would go the protection of all other names.
         shown = (path for path in gone if len(_anchored(path.rpartition(b"/")[0])) < MAX_PATTERN_BYTES)
         for some in _chunks(shown):
-            options = [*self._options(self._gone_rules(some)), *self._max_delete()]
+            rules = [*self._lane_rules(), *self._gone_rules(some)]
+            options = [*self._options(rules), *self._max_delete()]
             yield self._risk_run(Shape.GONE, some, options)
 
     def _gone_rules(self, paths: Sequence[bytes]) -> list[str]:
@@ -187,7 +192,8 @@ class Commands:
         The first rules that match decide: the temporary names are at risk, everything else is protected.
         """
         for some in _chunks(paths):
-            rules = [f"--filter=R {os.fsdecode(_temporary_pattern(path))}" for path in some]
+            rules = self._lane_rules()
+            rules += [f"--filter=R {os.fsdecode(_temporary_pattern(path))}" for path in some]
             # Without a limit: they are ours, and no part of any tree.
             yield self._risk_run(Shape.LEFTOVERS, some, self._options([*rules, "--filter=P *"]))
 
@@ -256,7 +262,8 @@ class Commands:
         recurses = shape in (Shape.EXACT_SUBTREES, Shape.SUBTREES)
         progress = self._progress() if recurses else ["--info=stats2"]
         leaves_out = shape is Shape.SUBTREES or (shape is Shape.LEVELS and self._sync.follows_links)
-        rules = self._unreadable_rules() if leaves_out else []
+        rules = [] if shape is Shape.LARGE else self._lane_rules()
+        rules += self._unreadable_rules() if leaves_out else []
         arguments = [*self._options(rules), *options, *self._list_options(), *self._max_delete(), *progress]
         return Run(
             shape, [*arguments, "--", "./", self.target()], _list(listed, suffix), frozenset(listed)
@@ -277,6 +284,14 @@ class Commands:
 
     def _progress(self) -> list[str]:
         return ["--info=stats2,progress2"]
+
+    def _lane_rules(self) -> list[str]:
+        """Return rules that leave alone what the lane of large files sends, half-sent files included."""
+        rules = []
+        for path in sorted(self.in_lane):
+            rules.append(f"--filter=P {os.fsdecode(_temporary_pattern(path))}")
+            rules.append(f"--exclude={_whole_pattern(path)}")
+        return rules
 
     def _unreadable_rules(self) -> list[str]:
         # Beyond a command line's worth there is no point: then everything is tried, and fails, together.

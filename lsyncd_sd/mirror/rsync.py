@@ -44,7 +44,9 @@ _BATCH_SHAPES = (
 )
 # They write files into the directories of the listed paths: what was listed as a subtree, too, may have
 # become a file by the time it is sent.
-_LISTED_SHAPES = frozenset({Shape.EXACT_ENTRIES, Shape.ENTRIES, Shape.EXACT_SUBTREES, Shape.SUBTREES})
+_LISTED_SHAPES = frozenset(
+    {Shape.LARGE, Shape.EXACT_ENTRIES, Shape.ENTRIES, Shape.EXACT_SUBTREES, Shape.SUBTREES}
+)
 _CONTENT_SHAPES = frozenset({Shape.EXACT_CONTENTS, Shape.CONTENTS})
 _RECURSIVE_SHAPES = frozenset({Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.FULL})
 
@@ -177,6 +179,17 @@ class RsyncMirror:
         if self._too_long:
             total.add(_not_listed(self._too_long, marks))
         return total
+
+    def large(self, marks: Marks) -> Steps[Report]:
+        """Send the files of `marks` while other runs go on; what is no file any more is left to those."""
+        with self._open_source() as source:
+            others = {path: mark for path, mark in marks.items() if source.kind(path) is not Kind.OTHER}
+        files = {path: mark for path, mark in marks.items() if path not in others}
+        report = yield from self._one_run(partial(self._batch_run, files, Shape.LARGE))
+        report.again.update(others)
+        # At its end the run gave their directories the times that they had when it began.
+        report.again.update(dict.fromkeys(_parents(files), Mark(Depth.ENTRY, exact=False)))
+        return whole_failure(report, files) if report.is_whole else report
 
     def _note_deletions(self, shape: Shape, run: Run, report: Report) -> None:
         """What was read again is left out no more; a full sync's deletions are done with its repetition."""

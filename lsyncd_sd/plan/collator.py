@@ -360,7 +360,7 @@ class Collator:
                 self._dirt.large.put(path, mark.aged())
                 self._stamps.copy(Stage.IN_FLIGHT, Stage.LARGE)
 
-    def take_large(self) -> Marks:
+    def take_large(self, most: int) -> Marks:
         """Move large files into the lane and return them: those that the batch and the moves leave alone."""
         assert not self.large_in_flight, "one lane"
         dirt = self._dirt
@@ -368,6 +368,8 @@ class Collator:
         for move in (*self._flight_moves, *dirt.moves):
             ends.put_both_ends(Move(move.old, move.new, is_directory=True))
         for path, mark in list(dirt.large.items()):
+            if len(self.large_in_flight) == most:
+                break
             if ends.is_clean(path) and self.in_flight.is_clean(path):
                 dirt.large.remove(path)
                 self.large_in_flight.put(path, mark)

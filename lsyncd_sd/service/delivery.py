@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop, Timer
@@ -23,10 +22,11 @@ from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity
+from lsyncd_sd.service.callbacks import Callbacks
 from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.errands import Errands, SourceGate
 from lsyncd_sd.service.figures import Figures
-from lsyncd_sd.service.fullsyncs import FullSyncs
+from lsyncd_sd.service.fullsyncs import FullSyncs, Stamp
 from lsyncd_sd.service.interruptions import (
     INTERRUPTIONS,
     HeldError,
@@ -35,6 +35,7 @@ from lsyncd_sd.service.interruptions import (
     UnsettledError,
 )
 from lsyncd_sd.service.journal import Journal
+from lsyncd_sd.service.lane import Lane
 from lsyncd_sd.service.ledger import Ledger, Look
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
@@ -53,35 +54,6 @@ HOLD_RECHECK_SECONDS = 5.0
 
 # How often a full sync that waits for others to the same host asks whether it is its turn.
 HOST_BUSY_SECONDS = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """Everything that was not on the target at some moment.
-
-    `dirty` is the collator's; `full_syncs`: the number of the full sync that was wanted then, 0 if none was.
-    """
-
-    dirty: int
-    full_syncs: int
-
-
-@dataclass(frozen=True, slots=True)
-class Callbacks:
-    """What a delivery asks of its worker, and what it tells.
-
-    `catch_up`: read all that has happened until now; returns False if some directory is not watched yet.
-    `table`: the directories that are watched (see Ledger). `on_progress`: the figures changed. `on_ended`:
-    an errand came to its end. `on_source_lost`: the source is not there. `on_blind`: there were more changes
-    than can be remembered.
-    """
-
-    catch_up: Callable[[], bool]
-    table: Callable[[], Iterable[tuple[int, int, bytes]]]
-    on_progress: Callable[[], None]
-    on_ended: Callable[[], None]
-    on_source_lost: Callable[[], None]
-    on_blind: Callable[[], None]
 
 
 _STATES = {
@@ -124,6 +96,7 @@ class Delivery:
         self._errands = Errands(
             sync, filters, self._gate, mirror, self._links, self._ledger, store, locks, journal, accepted
         )
+        self._lane = Lane(loop, self._collator, self._errands, BackOff(random.Random()), self._lane_ended)  # noqa: S311
         self._back_off = BackOff(random.Random())  # noqa: S311  (jitter, not a secret)
         self._is_settled = False
         self._is_rescanning = False
@@ -231,14 +204,19 @@ class Delivery:
         self._on_stopped = on_stopped
         self._ledger.stop()
         self._arm(None)
-        if self._task is None:
+        if self._is_idle:
             on_stopped()
         else:
             self._loop.call_later(grace, self._cut_short)
 
+    @property
+    def _is_idle(self) -> bool:
+        return self._task is None and not self._lane.is_busy
+
     def _cut_short(self) -> None:
         if self._task is not None:
             self._task.cut_short()
+        self._lane.cut_short()
 
     # ------------------------------------------------------------------ what is next
 
@@ -247,8 +225,14 @@ class Delivery:
         if self._task is not None or self._on_stopped is not None or self._gate.identity is None:
             return
         due = self._due_at()
+        if not self._full_syncs.wanted:
+            self._lane.begin()
         if due is None:
             self._arm(None)
+            if self._lane.is_needed:
+                if not self._lane.has_failed:
+                    self._show_syncing()
+                return
             self._standing.enter(State.RESCANNING if self._is_rescanning else State.IN_SYNC)
             self._ledger.consider()
         elif due > self._loop.now():
@@ -256,7 +240,7 @@ class Delivery:
             if self._is_untroubled():
                 self._standing.enter(State.RESCANNING if self._is_rescanning else State.PENDING)
             self._callbacks.on_progress()
-        elif self._is_settled:
+        elif self._is_settled and not (self._full_syncs.wanted and self._lane.is_busy):
             self._begin()
 
     def _is_blind(self) -> bool:
@@ -311,6 +295,8 @@ class Delivery:
         self._show_syncing()
         marks = self._collator.take(self._loop.now()).marks
         self._flight_paths = list(itertools.islice(marks, PATHS_PER_ENTRY))
+        self._collator.set_apart(self._errands.large_among(marks))
+        self._lane.begin()
         return marks
 
     def _show_syncing(self) -> None:
@@ -429,10 +415,20 @@ class Delivery:
         self._standing.enter(state, verdict.message, verdict.exit_status)
         self._journal.debug(f"trying again in {wait:.0f} s")
 
+    def _lane_ended(self, report: Report | None) -> None:
+        if report is not None:
+            verdict, paths = report.verdict, sorted(report.failed)[:PATHS_PER_ENTRY]
+            if paths:
+                state = _STATES.get(verdict.outcome, State.FAILING)
+                self._standing.enter(state, verdict.message, verdict.exit_status, paths)
+            self.figures.count(report, self._standing.state, paths)
+        self._after_task()
+
     def _after_task(self) -> None:
         self._callbacks.on_ended()
         if self._on_stopped is not None:
-            self._on_stopped()
+            if self._is_idle:
+                self._on_stopped()
         else:
             self._poke()
         self._callbacks.on_progress()

@@ -14,6 +14,7 @@ from lsyncd_sd.mirror.report import Report
 from lsyncd_sd.mirror.rsync import RsyncMirror
 from lsyncd_sd.mirror.steps import Steps
 from lsyncd_sd.plan.batch import Marks, Sample
+from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity, Size
 from lsyncd_sd.service.guards import Guards, Sight
@@ -133,6 +134,32 @@ class Errands:
             self._guards.carried_out()
         self._remember(self._record)
         return report
+
+    def large_among(self, marks: Marks) -> set[bytes]:
+        """Return the files among `marks` that are to be sent in a lane of their own."""
+        limit = self._sync.batch_size_limit
+        if limit is None:
+            return set()
+        # Of the others only attributes are sent.
+        paths = [path for path, mark in marks.items() if mark.exact and not mark.depth & ~Depth.ENTRY]
+        with self._gate.open() as source:
+            return source.larger_than(limit, paths)
+
+    def large(self, marks: Marks) -> Steps[Report]:
+        """Send large files beside whatever runs, which leaves them alone from now until `lane_is_empty`."""
+        self._mirror.commands.in_lane = frozenset(marks)
+        return self._large(marks)
+
+    def _large(self, marks: Marks) -> Steps[Report]:
+        yield from self._guards.before_batch(self._record, self._look_at_source())
+        marks = yield from self._links.bring_along(marks)
+        self._mirror.commands.in_lane = frozenset(marks)
+        self._ledger.intend(marks)
+        return (yield from self._mirror.large(marks))
+
+    def lane_is_empty(self) -> None:
+        """No large file is being sent any more."""
+        self._mirror.commands.in_lane = frozenset()
 
     def note_emptiness(self) -> None:
         """Remember whether the source holds anything: an empty one after a restart is suspicious then."""

@@ -3,6 +3,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Everything that was not on the target at some moment.
+
+    `dirty` is the collator's; `full_syncs`: the number of the full sync that was wanted then, 0 if none was.
+    """
+
+    dirty: int
+    full_syncs: int
+
 
 class FullSyncs:
     """The full syncs of one sync to one target, counted for those who wait for one.

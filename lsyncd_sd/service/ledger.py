@@ -32,6 +32,7 @@ _TOUCHES = {
     Shape.SUBTREES: Mark(Depth.SUBTREE, exact=False),
     Shape.EXACT_CONTENTS: Mark(Depth.CONTENT, exact=True),
     Shape.CONTENTS: Mark(Depth.CONTENT, exact=False),
+    Shape.LARGE: Mark(Depth.ENTRY, exact=True),
     Shape.LEVELS: _LEVEL,
     Shape.GONE: _LEVEL,
     Shape.LEFTOVERS: _LEVEL,
@@ -96,6 +97,10 @@ class Ledger:
         for path, mark in marks.items():
             known = self._at_work.get(path)
             self._at_work[path] = mark if known is None else known.merged(mark)
+        self.intend(marks)
+
+    def intend(self, marks: Marks) -> None:
+        """Have on disk what may be changed besides the batch under way."""
         try:
             self._checkpoints.intend(marks)
         except OSError as error:

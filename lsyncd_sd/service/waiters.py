@@ -16,7 +16,8 @@ from typing import Any
 from lsyncd_sd.loop import Loop, Timer
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.cookies import Cookies
-from lsyncd_sd.service.delivery import Delivery, Stamp
+from lsyncd_sd.service.delivery import Delivery
+from lsyncd_sd.service.fullsyncs import Stamp
 
 # How soon an answer is tried again that found the channel full. A guess: a parent that does not read for so
 # long is very busy.

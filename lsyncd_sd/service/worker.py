@@ -17,10 +17,11 @@ from lsyncd_sd.mirror.process import die_with_parent
 from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.printable import printable, visible
+from lsyncd_sd.service.callbacks import Callbacks
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.cookies import Cookies
-from lsyncd_sd.service.delivery import Callbacks, Delivery
+from lsyncd_sd.service.delivery import Delivery
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.lookout import Listener, Lookout

@@ -96,6 +96,16 @@ class Source:
             return False
         return self.is_link(path)
 
+    def larger_than(self, limit: int, paths: Iterable[bytes]) -> set[bytes]:
+        """Return those of `paths` that are regular files of more than `limit` bytes."""
+        found = set()
+        for path in paths:
+            with contextlib.suppress(OSError):
+                status = os.lstat(path, dir_fd=self.descriptor)
+                if stat.S_ISREG(status.st_mode) and status.st_size > limit:
+                    found.add(path)
+        return found
+
     def is_file(self, path: bytes, inode: Inode) -> bool:
         """Tell whether `path` is a name of this very file."""
         try:

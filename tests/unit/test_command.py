@@ -219,10 +219,27 @@ def test_an_empty_list_needs_no_run(shape: Shape) -> None:
     assert commands().batch_run(Batch(), shape) is None
 
 
-@pytest.mark.parametrize("shape", [shape for shape in Shape if shape not in BATCH_SHAPES])
+@pytest.mark.parametrize("shape", set(Shape) - {*BATCH_SHAPES, Shape.LARGE})
 def test_other_shapes_are_no_part_of_a_batch(shape: Shape) -> None:
     with pytest.raises(ValueError, match="not part of a batch"):
         commands().batch_run(BATCH, shape)
+
+
+def test_what_the_lane_sends_is_left_alone_by_all_others() -> None:
+    some = commands("*.tmp", delete=Delete.RUNNING)
+    some.in_lane = frozenset({b"d/[big]"})
+    rules = ["--filter=P /d/.\\[big].[A-Za-z0-9]" + 5 * "[A-Za-z0-9]", "--exclude=/d/\\[big]"]
+    runs = [run for run in all_runs(some) if run.shape is not Shape.PROBE]
+    runs += some.gone_runs([b"d/gone"])
+    assert {run.shape for run in runs} >= {Shape.FULL, Shape.LEFTOVERS, Shape.GONE, *BATCH_SHAPES}
+    for run in runs:
+        first = next(index for index, word in enumerate(run.arguments) if word in rules)
+        assert run.arguments[first : first + 2] == rules
+        assert not any(word.startswith(("--filter", "--exclude")) for word in run.arguments[:first])
+    large = some.batch_run(Batch({b"d/[big]"}), Shape.LARGE)
+    assert large is not None
+    assert large.stdin == b"./d/[big]\0"
+    assert not set(rules) & set(large.arguments)
 
 
 def test_no_run_ever_ignores_errors_or_deletes_missing_arguments() -> None:

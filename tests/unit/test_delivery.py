@@ -14,8 +14,10 @@ from helpers.syncs import local_target, make_sync
 
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.plan.change import Change, Depth, Sign
+from lsyncd_sd.service.callbacks import Callbacks
 from lsyncd_sd.service.checkpoint import Checkpoints
-from lsyncd_sd.service.delivery import Callbacks, Delivery, Stamp
+from lsyncd_sd.service.delivery import Delivery
+from lsyncd_sd.service.fullsyncs import Stamp
 from lsyncd_sd.service.journal import Entry, Journal, Priority
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.standing import Standing

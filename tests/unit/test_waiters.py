@@ -10,7 +10,7 @@ import pytest
 
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.service.channel import Channel
-from lsyncd_sd.service.delivery import Stamp
+from lsyncd_sd.service.fullsyncs import Stamp
 from lsyncd_sd.service.waiters import AGAIN_SECONDS, Waiters
 
 
