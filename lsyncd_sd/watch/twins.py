@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lsyncd_sd.plan.change import Change, Depth, Move, Sign
+from lsyncd_sd.plan.change import Change, Depth, Move
 from lsyncd_sd.watch.tree import Node, Place, Tree
 
 
@@ -47,27 +47,23 @@ class Twins:
             del self._shown[place]
         return [place for place in gone if self._tree.holds(place.parent)]
 
-    def echo(self, change: Change | Move) -> Iterator[Change | Move]:
-        """Yield what the same means at other places."""
+    def echo(self, change: Change | Move) -> Iterator[Change]:
+        """Yield what is dirty at other places because of this.
+
+        Never a move, nor a name that came or went: where a directory has just moved from one place to the
+        other, they may have been taken for twins, and a mark too many does no harm.
+        """
+        if isinstance(change, Change):
+            ends = [(change.path, change.depth, change.exact)]
+        else:
+            depth = Depth.SUBTREE if change.is_directory else Depth.ENTRY
+            ends = [(change.old, depth, True), (change.new, depth, True)]
         for place, node in self._shown.items():
             top, other = self._tree.path(node), self._tree.path_of(place)
-            if isinstance(change, Change):
-                path = _shown(change.path, top, other)
-                if path is not None:
-                    yield change._replace(path=path)
-            else:
-                yield from _echo_of_move(change, top, other)
-
-
-def _echo_of_move(move: Move, top: bytes, other: bytes) -> Iterator[Change | Move]:
-    old, new = _shown(move.old, top, other), _shown(move.new, top, other)
-    depth = Depth.SUBTREE if move.is_directory else Depth.ENTRY
-    if old is not None and new is not None:
-        yield Move(old, new, move.is_directory)
-    elif old is not None:
-        yield Change(old, depth, True, Sign.WENT)
-    elif new is not None:
-        yield Change(new, depth, True, Sign.ARRIVED)
+            for path, depth, exact in ends:
+                shown = _shown(path, top, other)
+                if shown is not None:
+                    yield Change(shown, depth, exact)
 
 
 def _shown(path: bytes, top: bytes, other: bytes) -> bytes | None:

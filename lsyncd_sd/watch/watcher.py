@@ -18,6 +18,10 @@ from lsyncd_sd.watch.tree import Node, Place
 # ping, see a signal). A guess: large enough that a burst is drained faster than it grows.
 _ROUNDS_PER_READ = 32
 
+# How often a restart reads before the walk begins although there is still something: events of before do
+# no harm, and may never end. A guess: some 64 MB, more than a queue of a million events holds.
+_READS_TO_DRAIN = 256
+
 # A name came, went, or stands for something else now.
 _ARRIVALS = inotify.IN_CREATE | inotify.IN_MOVED_TO
 _RENEWALS = _ARRIVALS | inotify.IN_DELETE | inotify.IN_MOVED_FROM
@@ -103,8 +107,9 @@ class Watcher:
         What is queued is thrown away: it happened before the walk, and the caller owes a full sync anyway.
         Raises OSError if the root cannot be watched.
         """
-        while inotify.read_events(self._queue):
-            pass
+        for _read in range(_READS_TO_DRAIN):
+            if not inotify.read_events(self._queue):
+                break
         self._pairing.clear()
         self._changes.clear()
         self._told.clear()

@@ -397,6 +397,29 @@ def test_changes_below_a_moved_directory_have_its_new_name(watched: Watched) -> 
     assert paths(watched.read()) == {b"other/moved/e/file"}
 
 
+def test_a_directory_that_moves_while_it_is_looked_for_at_two_places(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stood at both, but not at the same time: it is not mounted twice."""
+    moves = {b"x": ("d", "x"), b"d": ("x", "d")}
+
+    def move(path: bytes) -> None:
+        if path in moves:
+            old, new = moves.pop(path)
+            (watched.root / old).rename(watched.root / new)
+
+    (watched.root / "x").mkdir()
+    watched.read()
+    (watched.root / "x").rmdir()
+    before_each_watch(monkeypatch, move)
+    watched.read()
+    monkeypatch.undo()
+    assert moves == {}
+    (watched.root / "d" / "e" / "file").rename(watched.root / "d" / "e" / "moved")
+    assert watched.read() == {file_moved("d/e/file", "d/e/moved"), looked_at("d/e/moved")}
+    watched.check_watches()
+
+
 def test_a_move_into_a_directory_that_is_not_watched_yet(watched: Watched) -> None:
     (watched.root / "new").mkdir()
     (watched.root / "d").rename(watched.root / "new" / "d")
@@ -736,6 +759,27 @@ def test_an_overflow_is_told_and_ended_by_a_restart(
     watched.check_watches()
 
 
+def test_a_flood_does_not_keep_a_restart(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was left in the queue has happened before the walk: names of before, and marks too many."""
+    real = inotify.read_events
+    made = 0
+
+    def read_and_make(queue: int) -> list[inotify.RawEvent]:
+        nonlocal made
+        made += 1
+        (watched.root / f"flood{made % 10}").mkdir(exist_ok=True)
+        (watched.root / f"flood{made % 10}").rename(watched.root / f"moved{made}")
+        return real(queue)
+
+    monkeypatch.setattr(inotify, "read_events", read_and_make)
+    watched.watcher.restart()
+    monkeypatch.undo()
+    while not watched.watcher.walk(1):
+        pass
+    watched.read()
+    watched.check_watches()
+
+
 # ---- what cannot be watched
 
 
@@ -763,6 +807,29 @@ def test_what_cannot_be_watched_is_told(
     (watched.root / "worse").mkdir()
     watched.read()
     assert watched.watcher.unwatched == {b"d/bad": number, b"worse": number}
+
+
+def test_what_cannot_be_opened_is_told(
+    make: Callable[..., Watched], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for anybody but root where a directory is not theirs."""
+    watched = make()
+    for name in ("a", "b", "c"):
+        (watched.root / name / "sub").mkdir(parents=True)
+
+    def refuse(path: bytes) -> None:
+        if path == b"b":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+
+    before_each_watch(monkeypatch, refuse)
+    watched.start()
+    assert watched.watcher.unwatched == {b"b": errno.EACCES}
+    assert watched.watcher.directories == 5
+    monkeypatch.undo()
+    (watched.root / "b").chmod(0o755)
+    assert subtree("b") in watched.read()
+    assert watched.watcher.unwatched == {}
+    watched.check_watches()
 
 
 def test_what_can_be_watched_again_is_no_longer_told(
