@@ -220,6 +220,9 @@ class Collator:
             self._flight_attempts = 0
             self._stamps.move(Stage.PENDING, Stage.IN_FLIGHT)
         self._flight_moves, dirt.moves = tuple(dirt.moves), []
+        if self._flight_moves:
+            # A name is new where something moved away from: if it did so on the target, too.
+            self.in_flight.age()
         self._is_flying = True
         self._keep_lane_apart()
         dirt.run_reach.begin(self.in_flight)
@@ -296,8 +299,7 @@ class Collator:
     def _bring_back(self, marks: MarkTree, *returned: Marks) -> None:
         """Add to `marks` what comes back from the target, and give all their present names."""
         for some in returned:
-            for path, mark in some.items():
-                marks.put(path, mark.aged())
+            marks.put_older(some)
         for move in self._dirt.moves:
             marks.move(move)
 
@@ -320,6 +322,9 @@ class Collator:
         dirt.troubled = _not_found(dirt.troubled, deletes=deletes)
         dirt.is_blind = self.needs_rescan = False
         dirt.run_reach.begin_everywhere()
+        for path in self.large_in_flight:
+            # What the lane sends now may be older than what the full sync finds, and be ready after it.
+            dirt.large.put(path, Mark(Depth.ENTRY, exact=True))
         self._is_flying = True
         self._stamps.leave(Stage.RESCAN)
         self._stamps.enter(Stage.FULL_SYNC, is_old=True)
@@ -361,7 +366,7 @@ class Collator:
                 self._stamps.copy(Stage.IN_FLIGHT, Stage.LARGE)
 
     def take_large(self, most: int) -> Marks:
-        """Move large files into the lane and return them: those that the batch and the moves leave alone."""
+        """Move at most so many large files into the lane and return them, but none that a move concerns."""
         assert not self.large_in_flight, "one lane"
         dirt = self._dirt
         ends = MarkTree()
@@ -370,7 +375,7 @@ class Collator:
         for path, mark in list(dirt.large.items()):
             if len(self.large_in_flight) == most:
                 break
-            if ends.is_clean(path) and self.in_flight.is_clean(path):
+            if ends.is_clean(path):
                 dirt.large.remove(path)
                 self.large_in_flight.put(path, mark)
         if self.large_in_flight:
@@ -385,8 +390,7 @@ class Collator:
     def large_failed(self, failed: Marks) -> None:
         """The lane is empty; these marks failed and wait for it again."""
         marks = MarkTree()
-        for path, mark in failed.items():
-            marks.put(path, mark)
+        marks.put_older(failed)
         for move in (*self._flight_moves, *self._dirt.moves):
             marks.move(move)
         self._dirt.large.put_older(marks)

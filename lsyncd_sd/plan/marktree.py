@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
-from lsyncd_sd.plan.batch import Mark
+from lsyncd_sd.plan.batch import Mark, Marks
 from lsyncd_sd.plan.change import Depth, Move
 from lsyncd_sd.plan.pathtree import Node, PathTree, components
 
@@ -31,13 +31,20 @@ class MarkTree(PathTree[Mark]):
         if node is not None and node.value is not mark:
             self._give(node, mark if node.value is None else node.value.renewed(mark))
 
-    def put_older(self, marks: MarkTree) -> None:
+    def put_older(self, marks: Marks) -> None:
         """Merge marks of an older time: nothing that they concern is new any more."""
         for path, mark in marks.items():
-            for node in self._way(path):
-                if node.value is not None:
-                    node.value = node.value.aged()
             self.put(path, mark.aged())
+
+    def age(self) -> None:
+        """Take nothing for new any more."""
+        pending = [self._root]
+        while pending:
+            node = pending.pop()
+            if node.value is not None:
+                node.value = node.value.aged()
+            if node.below is not None:
+                pending += node.below.values()
 
     def _place(self, path: bytes, mark: Mark) -> Node[Mark] | None:
         """Return the node of a path, made if needed; None if another mark says all that `mark` does."""

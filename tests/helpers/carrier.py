@@ -148,10 +148,12 @@ class Carrier:
         self._starting.command = arguments, stdin
         self._starting.seen = self.source.entries() if self.model is not None else {}
         if self._starting is self.batch and not self.is_full_sync_due:
-            # The levels, and whatever else is listed because of what the source holds now (B1).
-            paths = Command.parse(arguments, stdin).paths
-            self.collator.in_flight_touches(paths)
-            self.on_list(paths)
+            command = Command.parse(arguments, stdin)
+            # Levels, and what stands in the way of a mark: seen by what the source holds now (B1).
+            marked = self.collator.in_flight
+            besides = [path for path in command.paths if command.level or path not in marked]
+            self.collator.in_flight_touches(besides)
+            self.on_list(besides)
         return mock.Mock()
 
     # ------------------------------------------------------------------ beginning
@@ -189,7 +191,7 @@ class Carrier:
 
     def dispatch_large(self) -> None:
         """Send large files if there are any, beside what else is sent."""
-        if self.large.steps is None and (marks := self.collator.take_large()):
+        if self.large.steps is None and (marks := self.collator.take_large(1000)):
             self.on_begin(marks)
             self._advance(self.large, self.large.mirror.batch(marks), None)
 

@@ -50,6 +50,11 @@ def unknown(
     }
 
 
+def held_although_new(target: ModelTarget, marks: Marks) -> set[bytes]:
+    """Return what is marked as new, and yet on the target."""
+    return {path for path, mark in marks.items() if mark.is_new and path in target.entries}
+
+
 def _is_right(held: Entry | None, wanted: Entry | None, *, extra: bool) -> bool:
     if held is None or wanted is None:
         return held is wanted or (extra and wanted is None)

@@ -12,7 +12,7 @@ from typing import Any
 from helpers.carrier import LIMITS, Carrier, Operation, filter_of
 from helpers.modelrsync import Fault, visible
 from helpers.modeltree import ModelTree
-from helpers.oracle import unknown
+from helpers.oracle import held_although_new, unknown
 
 from lsyncd_sd.config.model import Delete
 from lsyncd_sd.plan.batch import Mark, Marks
@@ -53,9 +53,16 @@ class PureRig(Carrier):
         # What runs may have written, and up to which change one must have read to know it (B2, B4).
         self._reach: list[Marks] = []
         self._run_ended_at = 0
-        self.on_begin = lambda marks: self._reach.append(dict(marks))
+        self.on_begin = self._note_begin
         self.on_list = lambda paths: self._reach.append(dict.fromkeys(paths, _LISTED))
         self.on_end = self._note_end
+
+    def _note_begin(self, marks: Marks) -> None:
+        assert self.model is not None
+        self._reach.append(dict(marks))
+        if self.delete is Delete.ALWAYS:
+            held = held_although_new(self.model, marks)
+            assert not held, f"not new at all: {sorted(held)}"
 
     def _note_end(self) -> None:
         self._run_ended_at = self.source.told
@@ -114,9 +121,10 @@ class PureRig(Carrier):
         assert self.model is not None
         left = left_undone([*self.batch.made, *collator.moves], set(self.batch.unconfirmed))
         troubled = collator.troubled or {}
+        moves = [*self.batch.moves, *collator.moves]
         wrong = unknown(
             self.model,
-            [*self.batch.moves, *collator.moves],
+            moves,
             visible(wanted, self.filters),
             [
                 collator.in_flight,

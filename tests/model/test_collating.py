@@ -154,8 +154,13 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
     ),
     "what could not be read moves along (A1)": (
         [("deep", b"p")],
-        [do(("write", b"p/f")), READ, BEGIN, FAIL, do(("rename", b"p", b"q")), SEND],
+        [do(("write", b"p/f")), READ, BEGIN, FAIL, READ, do(("rename", b"p", b"q")), SEND],
         {},
+    ),
+    "a large file moves before it is sent (A1)": (
+        [("deep", b"p"), ("write", b"p/b")],
+        [do(("write", b"p/b")), READ, BEGIN, RUN, READ, do(("rename", b"p", b"q")), SEND],
+        {"lane": True},
     ),
     "what is written to and stays open moves along (A1)": (
         [("deep", b"p")],
@@ -163,8 +168,8 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
         {},
     ),
     "a name leaves a dirty subtree (A2)": (
-        [("deep", b"p"), ("move_out", b"p", b"x"), ("deep", b"p"), ("rename", b"p/f", b"p/g")],
-        [do(("remove", b"p"), ("move_in", b"x", b"p"), ("rename", b"p/f", b"z"), ("remove", b"p"))],
+        [("deep", b"p"), ("move_out", b"p", b"x"), ("deep", b"p")],
+        [do(("remove", b"p"), ("move_in", b"x", b"p"), ("rename", b"p/f", b"z"))],
         {},
     ),
     "a name leaves a directory that is taken as a whole (A3)": (
@@ -195,7 +200,7 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
             READ,
             BEGIN,
             do(("write", b"p/c")),
-            RUN,
+            ("run_to_end",),
             do(("remove", b"p/c")),
         ],
         FEW_MARKS,
@@ -210,9 +215,19 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
         [do(("move_in", b"x", b"a"), ("remove", b"a"))],
         {},
     ),
+    "a new file is exchanged with an excluded one (A6)": (
+        [("write", b"b")],
+        [do(("write", b"a"), ("exchange", b"b", b"a"))],
+        {"rules": ("- b",)},
+    ),
+    "a new file stands where another one has moved away (A6)": (
+        [("write", b"a")],
+        [do(("rename", b"a", b"b"), ("write", b"a")), READ, BEGIN, FAIL],
+        {},
+    ),
     "a new file goes after its batch has failed half-way (A6)": (
         [],
-        [do(("write", b"c")), READ, BEGIN, ("run", Fault(Trouble.DEAD, 1)), do(("remove", b"c"))],
+        [do(("write", b"c")), READ, BEGIN, ("run", Fault(Trouble.DEAD, 2)), do(("remove", b"c"))],
         {},
     ),
     "a new name changes the time of its directory although it is gone (A6)": (
@@ -249,13 +264,24 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
         ],
         {},
     ),
-    "the same, and a second batch is begun before all of that is read (B4)": (
+    "a name leaves a subtree that is being sent, and is taken again (B2)": (
+        [("deep", b"p"), ("move_out", b"p", b"x"), ("deep", b"p")],
+        [
+            do(("remove", b"p"), ("move_in", b"x", b"p")),
+            READ,
+            BEGIN,
+            do(("rename", b"p/f", b"z"), ("write", b"p/f")),
+            RUN,
+        ],
+        {},
+    ),
+    "a second batch is begun before all is read that the first one knew (B4)": (
         [("deep", b"p"), ("write", b"x")],
         [
-            do(("write", b"p/g"), ("chmod", b"x", 0o700)),
-            ("read", 3),
+            do(("write", b"p/g")),
+            READ,
             BEGIN,
-            do(("rename", b"p", b"q"), ("mkdir", b"p"), ("write", b"p/g")),
+            do(("chmod", b"x", 0o700), ("rename", b"p", b"q"), ("mkdir", b"p"), ("write", b"p/g")),
             RUN,
             READ_ONE,
             BEGIN,
@@ -288,8 +314,8 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
         {"rules": ("- a/",)},
     ),
     "a move fails while its new name moves on (C3)": (
-        [("write", b"c"), ("deep", b"p")],
-        [do(("rename", b"c", b"p/c")), READ, BEGIN, do(("rename", b"p", b"q")), READ, FAIL],
+        [("write", b"c"), ("deep", b"p"), ("write", b"p/c")],
+        [do(("rename", b"c", b"p/c")), READ, BEGIN, do(("rename", b"p/c", b"z")), READ, FAIL],
         {},
     ),
     "a move is made, and its answer is lost (C3)": (
@@ -314,6 +340,7 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
         [do(("write", b"a/b/f"), ("rename", b"a", b"c")), READ, BEGIN, DIE, do(("rename", b"c", b"a"))],
         {},
     ),
+    "a batch fails as a whole (C6)": (TWO, [do(("write", b"a/b/f")), READ, BEGIN, DIE], {}),
     "a failed batch meets moves of what it held (C6)": (
         TWO,
         [
@@ -327,6 +354,21 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
         ],
         {},
     ),
+    "a move goes with what is tried again (C6)": (
+        [("write", b"a")],
+        [
+            do(("write", b"a")),
+            READ,
+            BEGIN,
+            FAIL,
+            *[READ] * 4,
+            do(("rename", b"a", b"b")),
+            READ,
+            BEGIN,
+            ("run_to_end",),
+        ],
+        {},
+    ),
     "changes are lost after a move (D9)": (
         TWO,
         [do(("rename", b"a", b"c")), READ, do(("write", b"c/b/f")), ("overflow",)],
@@ -335,6 +377,36 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
     "a large file changes while it is sent": (
         [("write", b"b")],
         [do(("touch", b"b", 1)), READ, BEGIN, RUN, do(("write", b"b")), ("dispatch_large",), READ, BEGIN],
+        {"lane": True},
+    ),
+    "a large file is sent, and its directory with another one": (
+        [("mkdir", b"d"), ("write", b"d/b"), ("move_out", b"d", b"x"), ("mkdir", b"d"), ("write", b"d/b")],
+        [
+            do(("touch", b"d/b", 1)),
+            READ,
+            BEGIN,
+            RUN,
+            ("dispatch_large",),
+            do(("remove", b"d"), ("move_in", b"x", b"d")),
+            READ,
+            BEGIN,
+            RUN,
+            ("run_large", Fault(stale=True)),
+        ],
+        {"lane": True},
+    ),
+    "a large file has moved, but not yet on the target": (
+        [("mkdir", b"q"), ("deep", b"p"), ("write", b"p/b")],
+        [
+            do(("write", b"p/b")),
+            READ,
+            BEGIN,
+            RUN,
+            do(("rename", b"p/b", b"q/b")),
+            READ,
+            ("dispatch_large",),
+            ("run_large", Fault()),
+        ],
         {"lane": True},
     ),
     "a large file becomes a directory while it is sent": (
@@ -359,6 +431,21 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
         [("write", b"log")],
         [do(("append", b"log")), READ, do(("rename", b"log", b"log.1"), ("append", b"log.1")), SEND],
         {},
+    ),
+    "what stays open gets another mode": (
+        [("write", b"a")],
+        [do(("append", b"a")), READ, do(("chmod", b"a", 0o700)), SEND],
+        {},
+    ),
+    "a file is written to in a directory of which only attributes are to be sent": (
+        [("deep", b"p"), ("write", b"p/a"), ("write", b"p/b")],
+        [
+            do(("chmod", b"p/a", 0o600), ("chmod", b"p/b", 0o600), ("chmod", b"p/f", 0o600)),
+            READ,
+            do(("write", b"p/a"), ("deep", b"p/c")),
+            SEND,
+        ],
+        FEW_MARKS,
     ),
     "there is too much to remember": (
         [("deep", b"a"), ("deep", b"b"), ("deep", b"c"), ("write", b"d")],
