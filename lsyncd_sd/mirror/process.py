@@ -21,6 +21,7 @@ KILL_AFTER = 5.0
 
 # Kept of what a process writes. rsync names every file it could not send: the lines are needed to know
 # what to retry. Past this, nothing can be attributed and the whole batch is retried, which is right too.
+# Of what it has done, it writes the figures last: of standard output, the end is kept.
 OUTPUT_LIMIT = 1024 * 1024
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -75,15 +76,22 @@ class _Stream:
     """One output of the process: collected up to the limit, and shown to whoever wants to see it pass."""
 
     descriptor: int
+    keeps_end: bool
     on_data: OnOutput | None = None
     data: bytearray = field(default_factory=bytearray)
     is_cut: bool = False
     is_open: bool = True
 
     def take(self, chunk: bytes) -> None:
-        room = OUTPUT_LIMIT - len(self.data)
-        self.data += chunk[:room]
-        self.is_cut = self.is_cut or len(chunk) > room
+        if self.keeps_end:
+            self.data += chunk
+            # Not with each piece: moving it all costs time.
+            if len(self.data) > 2 * OUTPUT_LIMIT:
+                del self.data[:-OUTPUT_LIMIT]
+        else:
+            room = OUTPUT_LIMIT - len(self.data)
+            self.data += chunk[:room]
+            self.is_cut = self.is_cut or len(chunk) > room
         if self.on_data is not None:
             self.on_data(chunk)
 
@@ -96,7 +104,7 @@ class Process:
         self._loop = loop
         self._on_exit = on_exit
         self._started = loop.now()
-        self._streams = [_Stream(output), _Stream(errors)]
+        self._streams = [_Stream(output, keeps_end=True), _Stream(errors, keeps_end=False)]
         self._kill_timer: Timer | None = None
         self._limit_timer: Timer | None = None
         self._was_cut_short = False
@@ -178,7 +186,7 @@ class Process:
         self._on_exit(
             Result(
                 code=os.waitstatus_to_exitcode(status),
-                output=bytes(output.data),
+                output=bytes(output.data[-OUTPUT_LIMIT:]),
                 errors=bytes(errors.data),
                 errors_cut=errors.is_cut,
                 was_cut_short=self._was_cut_short,

@@ -189,6 +189,7 @@ class Errands:
         on_look()
         allowance = yield from self._guards.before_full_sync(self._record, sight)
         on_begin()
+        self._guards.full_sync_begins()
         # On disk before anything is sent: what a broken-off run leaves is not somebody else's.
         self._remember(replace(self._record, is_ours=True))
         probed = yield from self._carry_out(allowance, self._mirror.find_traits(sample))
@@ -199,8 +200,9 @@ class Errands:
             allowance, self._mirror.full_sync(may_create=may_create, sample=sample)
         )
         if not report.is_whole:
-            # All that was listed but the root itself.
-            self._note_size(report.done.listed - 1)
+            if report.done.listed:
+                # All but the root itself. Without a figure, what was known before is nearer.
+                self._note_size(report.done.listed - 1)
             self._guards.carried_out()
             yield from self._remember_roots(sight)
         report.done = report.done.plus(probed.done)

@@ -28,6 +28,10 @@ from lsyncd_sd.plan.guard import (
 from lsyncd_sd.service.interruptions import HeldError, TroubleError
 from lsyncd_sd.service.state import Record
 
+# A full sync that passed, and then had to wait for a directory that is not watched yet, as in a tree that
+# changes all the time, is not counted once more, unless it had to wait for so long. A guess.
+PASSED_SECONDS = 10.0
+
 
 class Sight(NamedTuple):
     """What the source looks like just before something is done."""
@@ -56,6 +60,8 @@ class Guards:
         self._accepted = accepted
         # The doubt that was counted for last: for the same one, that need not be done again.
         self._doubted: Hold | None = None
+        # What was counted last and may be deleted, and when, until it is.
+        self._passed: tuple[Deletions, float] | None = None
 
     def source_came(self) -> None:
         """The source may be another one, or emptied, since the last errand."""
@@ -73,8 +79,11 @@ class Guards:
             deletions = Deletions()
         elif not record.is_ours:
             deletions = yield from self._check_first_run(record, target, sight)
+        elif self._passed is not None and time.monotonic() < self._passed[1] + PASSED_SECONDS:
+            deletions, _at = self._passed
         else:
             deletions = yield from self._check_full_sync(record)
+            self._passed = deletions, time.monotonic()
         yield from self._check_presence(record)
         self._is_source_passed = True
         return self._allowance(record, deletions)
@@ -101,6 +110,10 @@ class Guards:
             self._check_number(record, deletions)
         yield from self._check_presence(record)
         return self._allowance(record, deletions)
+
+    def full_sync_begins(self) -> None:
+        """What was counted is under way: for another full sync it is counted anew."""
+        self._passed = None
 
     def carried_out(self) -> None:
         """A full sync or a batch came to its end: what was accepted for it is used up."""

@@ -32,9 +32,14 @@ def fill(source: Path) -> None:
 def mirrored(pair: Pair, daemon: StartDaemon, **more: Any) -> Daemon:
     """Start a daemon on such a tree, and wait for the first full sync."""
     fill(pair.source)
-    running = daemon(pair.settings(**{"delay": LONG_DELAY, **more}))
+    running = daemon(pair.settings(**more))
     running.wait_until_mirrored("home", pair.source, pair.target)
     return running
+
+
+def move_out(path: Path) -> None:
+    """Let something go in one moment, so that no batch sees only a part of it gone."""
+    path.rename(path.parents[1] / "outside")
 
 
 def wait_until_held(running: Daemon, *words: str) -> str:
@@ -88,7 +93,7 @@ def test_first_run_on_a_copy_of_the_source(some_pair: Pair, daemon: StartDaemon)
 
 
 def test_a_large_directory_removed_while_running(pair: Pair, daemon: StartDaemon) -> None:
-    running = mirrored(pair, daemon)
+    running = mirrored(pair, daemon, delay=LONG_DELAY)
     before = tree(pair.target)
     shutil.rmtree(pair.source / "big")
     wait_until_held(running, "delete 121 entries on the target: big/, and the brake allows 81 (50 % of 162)")
@@ -106,7 +111,7 @@ def test_a_large_directory_removed_while_running(pair: Pair, daemon: StartDaemon
 def test_a_large_directory_moved_out_and_back(some_pair: Pair, daemon: StartDaemon) -> None:
     running = mirrored(some_pair, daemon)
     before = tree(some_pair.target)
-    (some_pair.source / "big").rename(some_pair.source.parent / "outside")
+    move_out(some_pair.source / "big")
     wait_until_held(running, "big/")
     assert tree(some_pair.target) == before
     (some_pair.source.parent / "outside").rename(some_pair.source / "big")
@@ -114,7 +119,7 @@ def test_a_large_directory_moved_out_and_back(some_pair: Pair, daemon: StartDaem
 
 
 def test_everything_removed_while_running(local: Pair, daemon: StartDaemon) -> None:
-    running = mirrored(local, daemon)
+    running = mirrored(local, daemon, delay=LONG_DELAY)
     before = tree(local.target)
     for path in local.source.iterdir():
         shutil.rmtree(path)
@@ -148,9 +153,9 @@ def test_a_small_tree_may_go_as_a_whole(some_pair: Pair, daemon: StartDaemon) ->
     (some_pair.source / "small").mkdir()
     for index in range(90):
         (some_pair.source / "small" / f"{index}").touch()
-    running = daemon(some_pair.settings(delay=LONG_DELAY))
+    running = daemon(some_pair.settings())
     running.wait_until_mirrored("home", some_pair.source, some_pair.target)
-    shutil.rmtree(some_pair.source / "small")
+    move_out(some_pair.source / "small")
     running.wait_until_mirrored("home", some_pair.source, some_pair.target)
     assert "held" not in running.log()
 
@@ -169,14 +174,14 @@ def test_what_is_renamed_is_not_lost(some_pair: Pair, daemon: StartDaemon) -> No
 @pytest.mark.parametrize("limit", [10, "10 %"])
 def test_a_limit_of_ones_own(local: Pair, daemon: StartDaemon, limit: int | str) -> None:
     running = mirrored(local, daemon, brake={"max_deletes": limit})
-    shutil.rmtree(local.source / "small")
+    move_out(local.source / "small")
     wait_until_held(running, f"allows {'10' if limit == 10 else '16 (10 % of 162)'}")
     accept(running)
     running.wait_until_mirrored("home", local.source, local.target)
 
 
 def test_files_one_by_one_count_too(local: Pair, daemon: StartDaemon) -> None:
-    running = mirrored(local, daemon, brake={"max_deletes": 10})
+    running = mirrored(local, daemon, brake={"max_deletes": 10}, delay=LONG_DELAY)
     before = tree(local.target)
     for index in range(11):
         (local.source / "big" / f"big{index:03}").unlink()
@@ -188,35 +193,35 @@ def test_without_a_brake(local: Pair, daemon: StartDaemon) -> None:
     (local.source / "one").touch()
     (local.target / "foreign").mkdir(parents=True)
     fill(local.target / "foreign")
-    running = daemon(local.settings(delay=LONG_DELAY, brake={"max_deletes": "unlimited"}))
+    running = daemon(local.settings(brake={"max_deletes": "unlimited"}))
     running.wait_until_mirrored("home", local.source, local.target)
     fill(local.source)
     running.wait_until_mirrored("home", local.source, local.target)
-    shutil.rmtree(local.source / "big")
+    move_out(local.source / "big")
     running.wait_until_mirrored("home", local.source, local.target)
     assert "held" not in running.log()
 
 
-def test_only_what_was_shown_is_released(pair: Pair, daemon: StartDaemon) -> None:
-    running = mirrored(pair, daemon, brake={"max_deletes": 100})
-    before = tree(pair.target)
-    shutil.rmtree(pair.source / "big")
+def test_only_what_was_shown_is_released(some_pair: Pair, daemon: StartDaemon) -> None:
+    running = mirrored(some_pair, daemon, brake={"max_deletes": 100})
+    before = tree(some_pair.target)
+    move_out(some_pair.source / "big")
     first = wait_until_held(running, "121 entries", "big/, and")
     # it would not be held alone, but came after somebody looked
-    shutil.rmtree(pair.source / "small")
-    (pair.source / "left").touch()
+    shutil.rmtree(some_pair.source / "small")
+    (some_pair.source / "left").touch()
     running.call("Accept", name="home")
     second = wait_until_held(running, "162 entries", "big/, small/, and")
     assert first != second
-    assert tree(pair.target) == before
+    assert tree(some_pair.target) == before
     accept(running)
-    running.wait_until_mirrored("home", pair.source, pair.target)
+    running.wait_until_mirrored("home", some_pair.source, some_pair.target)
 
 
 def test_deleted_by_name_while_running(local: Pair, daemon: StartDaemon) -> None:
     running = mirrored(local, daemon, delete="running")
     before = tree(local.target)
-    shutil.rmtree(local.source / "big")
+    move_out(local.source / "big")
     wait_until_held(running, "121 entries", "big/")
     assert tree(local.target) == before
     shutil.copytree(local.target / "big", local.source / "big")
@@ -251,39 +256,69 @@ def test_a_directory_that_a_file_replaced_counts_with_what_it_held(local: Pair, 
 
 def test_the_count_of_a_long_running_sync_follows_its_tree(local: Pair, daemon: StartDaemon) -> None:
     (local.source / "first").touch()
-    running = daemon(local.settings(delay=LONG_DELAY))
+    running = daemon(local.settings())
     running.wait_until_mirrored("home", local.source, local.target)
     fill(local.source)
     running.wait_until_mirrored("home", local.source, local.target)
-    shutil.rmtree(local.source / "big")
+    move_out(local.source / "big")
     wait_until_held(running, "81 (50 % of 163)")
 
 
 def test_a_tree_that_is_removed_slowly(local: Pair, daemon: StartDaemon) -> None:
     """No single batch would be too much."""
-    running = mirrored(local, daemon, delay=0.1)
-    for part in range(3):
-        for index in range(part * 30, part * 30 + 30):
-            (local.source / "big" / f"big{index:03}").unlink()
-        if part < 2:
-            running.wait_until_mirrored("home", local.source, local.target)
-    wait_until_held(running, "30 entries", "after 60 that went lately", "81 (50 % of 162)")
-    assert len(list((local.target / "big").iterdir())) == 60
+    parts = [local.source / f"part{index}" for index in range(4)]
+    for part in parts:
+        part.mkdir()
+        for index in range(SMALL):
+            (part / f"{part.name}-{index}").touch()
+    running = daemon(local.settings())
+    running.wait_until_mirrored("home", local.source, local.target)
+    for part in parts[:2]:
+        part.rename(local.source.parent / part.name)
+        running.wait_until_mirrored("home", local.source, local.target)
+    parts[2].rename(local.source.parent / "part2")
+    wait_until_held(running, "41 entries", "part2/ after 82 that went lately", "82 (50 % of 164)")
+    assert len(list((local.target / "part2").iterdir())) == SMALL
+    # a restart is not a decision
     running.command("restart", "home")
-    wait_until_held(running, "30 entries", "after 60 that went lately")
+    wait_until_held(running, "41 entries", "part2/ after 82 that went lately", "82 (50 % of 164)")
     accept(running)
     running.wait_until_mirrored("home", local.source, local.target)
 
 
-def test_a_hold_is_no_flood(local: Pair, daemon: StartDaemon) -> None:
-    running = mirrored(local, daemon)
-    shutil.rmtree(local.source / "big")
+COUNTING_RSYNC = """\
+#!/bin/sh
+echo "$*" >> {folder}/runs
+exec rsync "$@"
+"""
+
+
+def test_a_hold_is_looked_at_again_without_a_word(local: Pair, daemon: StartDaemon) -> None:
+    runs = local.source.parent / "runs"
+    program = local.source.parent / "rsync"
+    program.write_text(COUNTING_RSYNC.format(folder=local.source.parent))
+    program.chmod(0o755)
+    running = mirrored(local, daemon, rsync={"binary": str(program)})
+    move_out(local.source / "big")
     wait_until_held(running)
-    child = running.child("home")
-    wait_until(
-        lambda: running.log().count("home: held: ") == 1
-        and len(running.processes_named("rsync")) == 0
-        and running.child("home") == child,
-        "it waits",
-        describe=running.log,
-    )
+    before = len(runs.read_text().splitlines())
+    wait_until(lambda: len(runs.read_text().splitlines()) > before, "it is counted again")
+    wait_until(lambda: not running.processes_named("rsync"), "that is over")
+    assert running.log().count("home: held: ") == 1
+    assert all(" -n " in line for line in runs.read_text().splitlines()[before:])
+
+
+def test_what_cannot_delete_much_is_not_counted(local: Pair, daemon: StartDaemon) -> None:
+    runs = local.source.parent / "runs"
+    program = local.source.parent / "rsync"
+    program.write_text(COUNTING_RSYNC.format(folder=local.source.parent))
+    program.chmod(0o755)
+    running = mirrored(local, daemon, rsync={"binary": str(program)})
+    before = len(runs.read_text().splitlines())
+    (local.source / "small" / "small000").write_text("changed")
+    (local.source / "small" / "small001").unlink()
+    (local.source / "small" / "small002").rename(local.source / "small" / "renamed")
+    (local.source / "new" / "deep").mkdir(parents=True)
+    (local.source / "new" / "deep" / "file").touch()
+    running.wait_until_mirrored("home", local.source, local.target)
+    assert not [line for line in runs.read_text().splitlines()[before:] if " -n " in line]

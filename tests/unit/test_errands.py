@@ -29,9 +29,16 @@ from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.deletions import Deletions
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity, Memory, MountPoint
+from lsyncd_sd.service import guards
 from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.errands import Errands, SourceGate
-from lsyncd_sd.service.interruptions import HeldError, HostBusyError, SourceLostError, TroubleError
+from lsyncd_sd.service.interruptions import (
+    HeldError,
+    HostBusyError,
+    SourceLostError,
+    TroubleError,
+    UnsettledError,
+)
 from lsyncd_sd.service.journal import Entry, Journal, Priority
 from lsyncd_sd.service.ledger import Ledger, Look
 from lsyncd_sd.service.links import LinkedNames
@@ -614,6 +621,32 @@ def test_a_full_sync_is_counted_and_held_above_the_limit(known: Case) -> None:
     known.mirror.would_be_deleted = 501
     known.full_sync()
     assert known.mirror.allowances == [501]
+
+
+def test_a_full_sync_that_passed_but_had_to_wait_is_not_counted_again(
+    known: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grown(known, 1000)
+    known.mirror.result = Report(OK, done=Statistics(listed=1001))
+    known.mirror.would_be_deleted = 10
+
+    def cannot_begin() -> None:
+        raise UnsettledError
+
+    for _time in range(3):
+        with pytest.raises(UnsettledError):
+            next(known.errands.full_sync(known._look, cannot_begin))
+    known.full_sync()
+    assert known.mirror.asked.count("count") == 1
+    assert known.mirror.allowances == [500]
+    known.full_sync()
+    assert known.mirror.asked.count("count") == 2
+    with pytest.raises(UnsettledError):
+        next(known.errands.full_sync(known._look, cannot_begin))
+    # too long ago
+    monkeypatch.setattr(guards, "PASSED_SECONDS", 0.0)
+    known.full_sync()
+    assert known.mirror.asked.count("count") == 4
 
 
 def test_a_full_sync_that_deletes_nothing_is_not_counted(case: Case) -> None:

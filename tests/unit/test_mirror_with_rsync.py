@@ -24,6 +24,7 @@ from helpers.syncs import PLAIN_SSH
 
 from lsyncd_sd.config.model import Delete
 from lsyncd_sd.config.target import parse_target
+from lsyncd_sd.mirror import process
 from lsyncd_sd.mirror.outcome import Outcome
 from lsyncd_sd.plan.batch import Mark
 from lsyncd_sd.plan.deletions import Deletions
@@ -120,6 +121,15 @@ def test_a_missing_target_is_made_only_by_a_first_full_sync(house: House) -> Non
     assert not house.target.exists()
     assert is_good(house.do(mirror.full_sync(may_create=True, sample=None)))
     assert (house.target / "a").exists()
+
+
+def test_a_long_run_has_its_figures_all_the_same(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    # it tells its progress with each file, and its figures at the end
+    monkeypatch.setattr(process, "OUTPUT_LIMIT", 2000)
+    for number in range(200):
+        house.write(f"{number}")
+    done = house.do(house.mirror().full_sync(may_create=False, sample=None)).done
+    assert (done.files, done.made, done.listed) == (200, 200, 201)
 
 
 # ---- what its messages lead to

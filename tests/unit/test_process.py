@@ -120,11 +120,11 @@ def test_what_is_kept_is_limited_and_what_is_shown_is_not(
     loop: Loop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "OUTPUT_LIMIT", 1000)
-    write = "import os; os.write(1, b'o' * 5000); os.write(2, b'e' * {})"
+    write = "import os; os.write(1, b'o' * 5000 + b'the end'); os.write(2, b'e' * {})"
     running = python(loop, write.format(1001))
     result = running.result()
-    assert result.output == b"o" * 1000
-    assert len(running.seen) == 5000
+    assert result.output == b"o" * 993 + b"the end"
+    assert len(running.seen) == 5007
     assert result.errors == b"e" * 1000
     assert result.errors_cut
     assert not python(loop, write.format(1000)).result().errors_cut
