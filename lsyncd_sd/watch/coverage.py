@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ from lsyncd_sd.watch.unwatched import Unwatched
 
 # A directory that vanished between being heard of and being watched; its events tell the rest.
 _GONE_ERRORS = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+# Places that are looked at before the queue is read again. A guess: some tens of milliseconds.
+PLACES_PER_CHECK = 1000
 
 IsExcluded = Callable[[bytes, bool], bool]
 
@@ -64,7 +68,8 @@ class Coverage:
         self.is_walking = False
         self.root_lost = False
         self._root_identity = 0, 0
-        self._to_visit: list[Place] = []
+        # In order: the last one is the next.
+        self._to_visit: dict[Place, None] = {}
         self._provisional: set[Place] = set()
         # Watches of directories that left the table; they are removed once the queue is read empty,
         # unless the directory turned up at another place (adding its watch gives the number again).
@@ -85,7 +90,7 @@ class Coverage:
     def restart(self) -> None:
         """Forget the table and begin to walk the source. Raises OSError if the root cannot be watched."""
         if self.tree.root is not None:
-            self.drop(self.tree.root)
+            self._drop(self.tree.root)
         self._to_visit.clear()
         self._provisional.clear()
         self.twins.clear()
@@ -108,7 +113,7 @@ class Coverage:
             try:
                 with self._opened() as root:
                     while self._to_visit and directories > 0:
-                        self._visit(root, self._to_visit.pop())
+                        self._visit(root, self._to_visit.popitem()[0])
                         directories -= 1
             except OSError:
                 self.root_lost = True
@@ -122,13 +127,25 @@ class Coverage:
     def adopt(self, place: Place) -> None:
         """Have the directory at `place` watched; what is found there may be ahead of its events."""
         self._provisional.add(place)
-        self._to_visit.append(place)
+        self._to_visit[place] = None
 
     def doubt(self, *places: Place) -> None:
         """Check what stands at these places when the queue is empty (D3)."""
         self._provisional.update(places)
 
-    def drop(self, node: Node) -> None:
+    def vacate(self, place: Place) -> None:
+        """What stood at `place` is gone from there.
+
+        It is not visited either: what stands there by now comes later in the queue, and until then its
+        directories would be known under a name that is no directory, or is none of theirs (D7).
+        """
+        self._to_visit.pop(place, None)
+        known = self.tree.child(*place)
+        if known is not None:
+            self._drop(known)
+            self._provisional.add(place)
+
+    def _drop(self, node: Node) -> None:
         """Take a directory and all below it out of the table."""
         self._departed.update(self.tree.detach(node))
         if self.twins:
@@ -138,7 +155,7 @@ class Coverage:
         """The kernel has removed a watch, not of the root: the directory or its file system is gone."""
         assert node.parent is not None
         place = Place(node.parent, node.name)
-        self.drop(node)
+        self._drop(node)
         self._departed.discard(node.wd)
         self._provisional.add(place)
 
@@ -149,8 +166,9 @@ class Coverage:
     def move(self, old: Place, new: Place, move: Move) -> bool:
         """A directory moved; tell whether it and all below it keep their watches, under other names.
 
-        `new` must be free. If not, the directory at `new` is to be adopted.
+        `new` must be vacated. If not, the directory at `new` is to be adopted.
         """
+        self._to_visit.pop(old, None)
         self._provisional.update((old, new))
         self.unwatched.forget(move.new)
         tree = self.tree
@@ -162,7 +180,7 @@ class Coverage:
         self.unwatched.forget(move.old)
         if known is not None:
             # It cannot lie below itself: the names lag, and which directory this is shows later (D7).
-            self.drop(known)
+            self._drop(known)
         return False
 
     def retry_unwatched(self, path: bytes) -> None:
@@ -224,7 +242,7 @@ class Coverage:
         at_place = self.tree.child(*place)
         if self._is_foreign(status):
             if at_place is not None:
-                self.drop(at_place)
+                self._drop(at_place)
             return
         try:
             number = directory_number(status, self._root_identity[0], directory)
@@ -244,7 +262,7 @@ class Coverage:
                 return
             self._rob(known)
         if at_place is not None and self.tree.holds(at_place):
-            self.drop(at_place)
+            self._drop(at_place)
         self._list(self.tree.attach(wd, number, place.parent, place.name), path, directory)
 
     def _is_foreign(self, status: os.stat_result) -> bool:
@@ -255,7 +273,7 @@ class Coverage:
         assert known.parent is not None
         robbed = Place(known.parent, known.name)
         wd = known.wd
-        self.drop(known)
+        self._drop(known)
         self._departed.discard(wd)
         self._provisional.add(robbed)
 
@@ -269,18 +287,19 @@ class Coverage:
                         continue
                     name = os.fsencode(entry.name)
                     if not self._is_excluded(prefix + name, True):
-                        self._to_visit.append(Place(node, name))
+                        self._to_visit[Place(node, name)] = None
         except OSError as error:
             self.unwatched.note(path, error)
 
     # ------------------------------------------------------------------ the queue is empty
 
     def check_doubts(self) -> set[Place]:
-        """See whether each place in doubt holds what the table says (D3); return them.
+        """See whether some places in doubt hold what the table says (D3); return them.
 
-        The caller gives them back with `doubt` if something was queued meanwhile.
+        The caller gives back with `doubt` those that something was queued about meanwhile.
         """
-        places, self._provisional = self._provisional, set()
+        places = set(itertools.islice(self._provisional, PLACES_PER_CHECK))
+        self._provisional -= places
         try:
             with self._opened() as root:
                 for place in places:
@@ -302,7 +321,7 @@ class Coverage:
         if self._is_excluded(path, True):
             # It was in doubt as something else, or under another name of a directory above.
             if known is not None:
-                self.drop(known)
+                self._drop(known)
             return
         try:
             directory = opening.open_directory(root, path)
@@ -310,7 +329,7 @@ class Coverage:
             if error.errno not in _GONE_ERRORS:
                 self.unwatched.note(path, error)
             elif known is not None:
-                self.drop(known)
+                self._drop(known)
             self.twins.set(place, None)
             return
         try:
@@ -323,7 +342,7 @@ class Coverage:
         known = self.tree.child(*place)
         if self._is_foreign(os.fstat(directory)):
             if known is not None:
-                self.drop(known)
+                self._drop(known)
             return
         try:
             wd = inotify.add_watch(self._queue, directory, self._mask)
@@ -335,13 +354,13 @@ class Coverage:
         is_new_twin = self.twins.set(place, found if is_twin else None)
         if is_twin:
             if known is not None:
-                self.drop(known)
+                self._drop(known)
             if is_new_twin:
                 self._on_found(path)
         elif found is None or found is not known:
             # A batch may have used up the mark of this place before the watch existed (D5).
             self._on_found(path)
-            self._to_visit.append(place)
+            self._to_visit[place] = None
             if found is None:
                 # Set just now: if the visit finds another directory here, this watch must not be left over.
                 self._departed.add(wd)

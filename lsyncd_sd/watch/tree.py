@@ -143,6 +143,15 @@ class Tree:
             if node.parent is not None:
                 yield node.number, node.parent.number, node.name
 
+    def is_at_or_below_any(self, place: Place, spots: set[tuple[int, bytes]]) -> bool:
+        """Tell whether a place, or a directory above it, is at one of `spots`: watch descriptor and name."""
+        node, name = place
+        while (node.wd, name) not in spots:
+            if node.parent is None:
+                return False
+            node, name = node.parent, node.name
+        return True
+
     def is_at_or_above(self, node: Node, other: Node) -> bool:
         """Tell whether `node` is `other` or one of its ancestors."""
         current: Node | None = other

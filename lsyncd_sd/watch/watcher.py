@@ -35,6 +35,15 @@ _FACTS = {
     inotify.IN_CLOSE_WRITE: (_WHOLE, _WHOLE),
 }
 
+_DIRECTORY_RENEWALS = frozenset(
+    inotify.IN_ISDIR | renewal
+    for renewal in (inotify.IN_CREATE, inotify.IN_DELETE, inotify.IN_MOVED_FROM, inotify.IN_MOVED_TO)
+)
+
+# How often is read to know what has happened during a check. A guess: if that is not all, everything that
+# was checked is checked again.
+_READS_AFTER_CHECK = 4
+
 # Directories visited before the caller gets its turn: some tens of milliseconds where the tree is in the
 # page cache.
 WALK_STEP = 1000
@@ -156,12 +165,20 @@ class Watcher:
         return changes
 
     def _check_doubts(self, now: float) -> None:
+        """See what stands at some of the places in doubt, and which of them are in doubt again by now.
+
+        What has become of a directory while we looked concerns its own place, and those below it.
+        """
         places = self._coverage.check_doubts()
-        events = inotify.read_events(self._queue)
-        if any(event.mask & inotify.IN_ISDIR and event.mask & _RENEWALS for event in events):
-            # What happened while we looked may concern any of them again.
-            self._coverage.doubt(*places)
-        self._handle_all(events, now)
+        touched: set[tuple[int, bytes]] = set()
+        for _read in range(_READS_AFTER_CHECK):
+            events = inotify.read_events(self._queue)
+            touched.update((wd, name) for wd, mask, _, name in events if mask in _DIRECTORY_RENEWALS)
+            self._handle_all(events, now)
+            if not events:
+                places = {place for place in places if self._tree.is_at_or_below_any(place, touched)}
+                break
+        self._coverage.doubt(*places)
 
     # ------------------------------------------------------------------ events
 
@@ -239,12 +256,10 @@ class Watcher:
 
     def _handle_arrival(self, place: Place, path: bytes, mask: int, is_directory: bool) -> None:
         """A name came into being, or moved in from where nobody looks."""
-        known = self._tree.child(*place)
         # A directory made under our eyes may have been found by the listing before its event was read.
         # Its watch is right then, and dropping it here would only mean setting it again (D7).
-        if known is not None and not (is_directory and mask & inotify.IN_CREATE):
-            self._coverage.drop(known)
-            self._coverage.doubt(place)
+        if not (is_directory and mask & inotify.IN_CREATE):
+            self._coverage.vacate(place)
         # Only what was created took nobody's place.
         sign = Sign.CAME if mask & inotify.IN_CREATE else Sign.ARRIVED
         if is_directory:
@@ -258,12 +273,9 @@ class Watcher:
     def _handle_departure(self, place: Place, path: bytes, is_directory: bool) -> None:
         """A name was deleted, or moved out to where nobody looks."""
         self._told.clear()
-        known = self._tree.child(*place)
-        if known is not None:
-            self._coverage.drop(known)
-        if is_directory or known is not None:
-            self._coverage.doubt(place)
+        self._coverage.vacate(place)
         if is_directory:
+            self._coverage.doubt(place)
             self._coverage.unwatched.forget(path)
         self._mark(path, Depth.SUBTREE if is_directory else Depth.ENTRY, exact=True, sign=Sign.WENT)
 
@@ -301,10 +313,7 @@ class Watcher:
 
     def _handle_move(self, old: Place, new: Place, move: Move) -> None:
         self._tell(move)
-        replaced = self._tree.child(*new)
-        if replaced is not None:
-            self._coverage.drop(replaced)
-            self._coverage.doubt(new)
+        self._coverage.vacate(new)
         if move.is_directory:
             if not self._coverage.move(old, new, move):
                 self._mark(move.new, Depth.SUBTREE, exact=True)
@@ -313,16 +322,11 @@ class Watcher:
         # The kernel drops an arrival right after another one of the same name, although another file came:
         # of something moved in over what has just moved, nothing tells (D11). A directory is looked at.
         self._mark(move.new, Depth.ENTRY, exact=False)
-        known = self._tree.child(*old)
-        if known is not None:
-            self._coverage.drop(known)
-            self._coverage.doubt(old)
+        self._coverage.vacate(old)
 
     def _handle_exchange(self, place: Place, path: bytes) -> None:
         """What stands here may have changed places with something else: anything may be here now (A5)."""
-        known = self._tree.child(*place)
-        if known is not None:
-            self._coverage.drop(known)
+        self._coverage.vacate(place)
         self._coverage.unwatched.forget(path)
         self._mark(path, Depth.SUBTREE, exact=True, sign=Sign.ARRIVED)
         self._coverage.doubt(place)

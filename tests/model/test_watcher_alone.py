@@ -194,6 +194,15 @@ STORIES: dict[str, tuple[list[Operation], list[tuple[Any, ...]], tuple[str, ...]
         ],
         (),
     ),
+    "a directory is gone before it is visited, and another one stands there later (D7)": (
+        [("deep", b"b")],
+        [
+            do(("mkdir", b"a"), ("remove", b"a"), ("write", b"a")),
+            do(("rename", b"b/f", b"c"), ("remove", b"a"), ("rename", b"b", b"a")),
+            ("read", 1, 4, 0, []),
+        ],
+        (),
+    ),
     "a file and a directory are exchanged (A5)": (
         [("deep", b"a/b"), ("write", b"b")],
         [do(("exchange", b"a", b"b"))],
