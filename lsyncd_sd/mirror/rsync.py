@@ -112,7 +112,9 @@ class RsyncMirror:
         """Tell whether a batch of `marks` may delete more than `limit`, as far as can be seen here."""
         with self._open_source() as source:
             batch = build(marks, source.kind, self._filters.hides)
-        return self.commands.batches_delete and (batch.is_unbounded or len(batch.gone) > limit)
+        # A link that was followed is a whole tree on the target.
+        is_unbounded = batch.is_unbounded or self._sync.follows_links
+        return self.commands.batches_delete and (is_unbounded or len(batch.gone) > limit)
 
     def find_traits(self, sample: Sample | None) -> Steps[Report]:
         """Find out by trying what both ends can do; the report tells whether the target can be used.

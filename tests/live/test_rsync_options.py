@@ -284,7 +284,7 @@ def test_a_dry_run_changes_nothing_and_says_so(daemon: StartDaemon, local: Pair)
     assert os.listdir(local.target) == ["kept"]
     assert started.status("home")["state"] == "degraded"
     # in earnest it begins anew
-    started.write("home", text_of(local.settings()))
+    started.write("home", text_of(local.settings(brake={"max_deletes": "unlimited"})))
     assert started.command("reload").returncode == 0
     started.wait_until_mirrored("home", local.source, local.target)
 
@@ -346,7 +346,8 @@ def test_when_what_is_gone_is_deleted(pair: Pair, folder: Path, daemons: Any) ->
             _fill(sources[mode] / name)
         _fill(targets[mode] / "kept/foreign")
         address = pair.address.replace(pair.target.name, targets[mode].name)
-        syncs.append(settings(sources[mode], address, **{**pair.more, "name": mode, "delete": delete}))
+        more = {**pair.more, "name": mode, "delete": delete, "brake": {"max_deletes": "unlimited"}}
+        syncs.append(settings(sources[mode], address, **more))
     daemon.write("home", text_of(*syncs))
 
     def expect(here: set[str], **more: set[str]) -> None:

@@ -279,6 +279,14 @@ def test_links_to_directories_arrive_with_what_they_lead_to(house: House, key: s
     assert (outside / "deep/f").exists()
 
 
+def test_a_link_that_goes_may_be_a_tree_on_the_target(house: House) -> None:
+    (house.source / "link").symlink_to("../outside")
+    marks = {b"gone": EXACT_ENTRY}
+    assert not mirror_of(house, "links: true").needs_counting(marks, 1)
+    assert mirror_of(house, "copy_links: true").needs_counting(marks, 1)
+    assert not mirror_of(house, "copy_links: true", "delete: false\n").needs_counting(marks, 1)
+
+
 def test_a_link_that_leads_nowhere_holds_back_nothing_else(house: House) -> None:
     mirror = mirror_of(house, "copy_links: true")
     (house.source / "d").mkdir()
