@@ -149,9 +149,17 @@ class RsyncMirror:
         if not report.is_whole:
             # Of a batch that broke off before: where nothing is deleted, a full sync leaves them there.
             yield from self._remove_leftovers()
-        if report.verdict.outcome is Outcome.OK and sample is not None:
+        if report.verdict.outcome is Outcome.OK and sample is not None and self._asks_for_nanoseconds:
             yield from self._look_again(sample)
+            if self.commands.traits.nanoseconds:
+                # It has taken times of the same second for equal: those of the directories it made, too.
+                report.again[b""] = Mark(Depth.SUBTREE, exact=False)
         return report
+
+    def expect_leftovers(self, paths: Iterable[bytes]) -> None:
+        """A run that sent these was killed together with whoever knew of it."""
+        if not self.commands.levels_remove_leftovers:
+            self._leftovers.update(path for path in paths if path)
 
     def batch(self, marks: Marks) -> Steps[Report]:
         """Make the target right for `marks`; what stands at a path is looked up just before each run."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop, Timer
@@ -138,8 +138,9 @@ class Delivery:
         self._links.forget()
         self._is_settled = True
 
-    def rescan_begins(self, reason: str) -> None:
-        """Changes will be added that happened while nobody watched."""
+    def rescan_begins(self, reason: str, touched: Iterable[bytes]) -> None:
+        """Changes will be added that happened while nobody watched; runs were at work on `touched`."""
+        self._errands.expect_leftovers(touched)
         self._is_rescanning = True
         self._collator.rescan_begins()
         self._standing.enter(State.RESCANNING, reason)

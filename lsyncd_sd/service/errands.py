@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from lsyncd_sd.config.model import Sync, TargetKind
@@ -134,6 +134,10 @@ class Errands:
             self._guards.carried_out()
         self._remember(self._record)
         return report
+
+    def expect_leftovers(self, paths: Iterable[bytes]) -> None:
+        """Runs of an earlier process were at work on these, and may have been killed."""
+        self._mirror.expect_leftovers(paths)
 
     def large_among(self, marks: Marks) -> set[bytes]:
         """Return the files among `marks` that are to be sent in a lane of their own."""

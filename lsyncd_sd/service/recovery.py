@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from lsyncd_sd.config.model import Sync
@@ -30,11 +30,12 @@ WAITING_SECONDS = 0.5
 class Patient:
     """What recovers.
 
-    `begins`: a rescan begins, for this reason. `take`: it has found these changes. `ends`: it has found all.
-    `compare`: only a full sync helps, for this reason. `pending`: how many changes wait.
+    `begins`: a rescan begins, for this reason; runs were at work on these paths. `take`: it has found these
+    changes. `ends`: it has found all. `compare`: only a full sync helps, for this reason. `pending`: how
+    many changes wait.
     """
 
-    begins: Callable[[str], None]
+    begins: Callable[[str, Iterable[bytes]], None]
     take: Callable[[list[Change]], None]
     ends: Callable[[], None]
     compare: Callable[[str], None]
@@ -82,7 +83,8 @@ class Recovery:
             self._source, known, self._filters.excludes, one_file_system=self._sync.one_file_system
         )
         self._found, self._began_at = 0, self._loop.now()
-        self._patient.begins(reason)
+        touched = [path for path, intent in known.intents.items() if intent.touched_at is not None]
+        self._patient.begins(reason, touched)
         self._step()
 
     def stop(self) -> None:

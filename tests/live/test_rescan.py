@@ -160,3 +160,22 @@ def test_an_emptied_source_is_held_and_not_rescanned(local: Pair, daemon: StartD
     running.start("home")
     running.wait_for_state("home", "held")
     assert inodes(local.target) == before
+
+
+def test_what_a_killed_batch_left_is_removed_where_nothing_is_deleted(
+    local: Pair, daemon: StartDaemon
+) -> None:
+    running = start(local, daemon, delete=False, rsync={"bwlimit": "500"})
+    (local.source / "a/file1").write_bytes(os.urandom(1_000_000))
+
+    def half_sent() -> list[Path]:
+        return list(local.target.glob("a/.file1.??????"))
+
+    wait_until(half_sent, "rsync writes", describe=running.log)
+    child = running.child("home")
+    # All at once, as when the machine stops: rsync has no time to remove it.
+    for pid in (child, *running.processes_named("rsync")):
+        os.kill(pid, signal.SIGKILL)
+    running.wait_until_mirrored("home", local.source, local.target)
+    wait_until(lambda: not half_sent(), "it is removed", describe=running.log)
+    assert full_syncs(running) == 1
