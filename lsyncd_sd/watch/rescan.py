@@ -229,12 +229,12 @@ class Rescan:
         if intent is not None:
             depth, exact = depth | intent.depth, intent.exact
             if intent.touched_at is not None:
-                if depth & Depth.SUBTREE or self._has_moved(place, intent.touched_at):
+                if intent.depth & Depth.SUBTREE or self._has_moved(place, intent.touched_at):
                     # The run may have done to it what was meant for another directory. If that was sent
                     # without its content, what the target holds below is right or missing.
                     depth |= Depth.SUBTREE
                     exact = bool(intent.depth & ~(Depth.ENTRY | Depth.LEVEL))
-                elif depth & ~Depth.ENTRY:
+                elif intent.depth & ~Depth.ENTRY:
                     place.emptied_at = intent.touched_at
         if above is not None and above.emptied_at is not None and self._has_moved(place, above.emptied_at):
             depth |= Depth.SUBTREE
@@ -251,10 +251,9 @@ class Rescan:
         """Say what else was to be done: at what is no directory, or was not mirrored here before."""
         if self._intents:
             path, intent = self._intents.popitem()
-            if intent.touched_at is None:
-                self._report(path, intent.depth, exact=intent.exact)
-            else:
-                self._report(path, intent.depth | Depth.SUBTREE, exact=True)
+            is_touched = intent.touched_at is not None
+            self._report(path, intent.depth, exact=intent.exact or is_touched)
+            if is_touched:
                 # A run that was killed has left its temporary file beside what it was to send.
                 self._levels.add(path.rpartition(b"/")[0])
         elif self._levels:

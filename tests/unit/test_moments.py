@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lsyncd_sd.service import moments
+from lsyncd_sd.service.checkpoint import SLACK_NS
 from lsyncd_sd.service.moments import SETBACK_NS, Moment, flaw_between
 
 SECOND = 1_000_000_000
@@ -66,6 +67,18 @@ def test_a_machine_that_was_started_with_an_old_time(run: Path) -> None:
     assert "when it was started" in flaw_between(then, 0, now)
     assert flaw_between(then, 0, now._replace(boot="a")) == ""
     assert flaw_between(then._replace(realtime=oldest), 0, now) == ""
+
+
+def test_a_file_may_look_older_than_it_is_by_less_than_the_slack(tmp_path: Path) -> None:
+    """The kernel gives files the time of its last tick."""
+    for number in range(1000):
+        now = Moment.now()
+        (tmp_path / str(number)).touch()
+        age = now.realtime - (tmp_path / str(number)).stat().st_ctime_ns
+        if age > 0:
+            assert age < SLACK_NS - SETBACK_NS
+            return
+    pytest.skip("this kernel has finer times")
 
 
 def test_nothing_is_known_of_the_start_elsewhere(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

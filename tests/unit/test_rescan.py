@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import time
 from array import array
 from collections.abc import Callable, Iterator
@@ -51,12 +52,19 @@ class Tree:
     def remember(self) -> None:
         """Take what there is for known, and see that whatever changes from now on has a later time."""
         numbers = [
-            (os.stat(place).st_ino, os.stat(place.parent).st_ino, os.fsencode(place.name))
+            (self.number(place), self.number(place.parent), os.fsencode(place.name))
             for place in self.root.rglob("*")
             if place.is_dir() and not place.is_symlink()
         ]
         self.directories = array("Q", sorted(fingerprint(*row) for row in numbers))
         self.since = self.later()
+
+    def number(self, directory: Path) -> int:
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            return directory_number(os.fstat(descriptor), self.root.stat().st_dev, descriptor)
+        finally:
+            os.close(descriptor)
 
     def later(self) -> int:
         """Wait until what changes has a later time than what changed before; return a time in between."""
@@ -350,9 +358,9 @@ def test_a_touched_file_is_sent_and_its_directory_cleared(tree: Tree) -> None:
     for path in (b"a/f", b"a/none", b"none/f"):
         tree.intents[path] = Intent(ENTRY, False, time.time_ns())
     assert tree.rescan() == {
-        b"a/f": (ENTRY | SUBTREE, True),
-        b"a/none": (ENTRY | SUBTREE, True),
-        b"none/f": (ENTRY | SUBTREE, True),
+        b"a/f": (ENTRY, True),
+        b"a/none": (ENTRY, True),
+        b"none/f": (ENTRY, True),
         b"a": (LEVEL, False),
         b"none": (LEVEL, False),
     }
@@ -475,6 +483,50 @@ def test_a_directory_that_may_not_be_read(tree: Tree) -> None:
         finally:
             os._exit(2)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+# ---- other file systems
+
+
+@pytest.fixture
+def mounted(tree: Tree) -> Iterator[Path]:
+    """A file system in memory in the directory `a` of a source."""
+    tree.make("a/mnt/")
+    point = tree.root / "a/mnt"
+    done = subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], capture_output=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("may not mount here")
+    tree.make("a/mnt/b/f")
+    yield point
+    subprocess.run(["umount", "--lazy", str(point)], check=True)
+
+
+def test_what_is_mounted_is_looked_through(tree: Tree, mounted: Path) -> None:
+    tree.remember()
+    assert tree.rescan() == {}
+    (mounted / "b/f").write_text("x")
+    assert tree.rescan() == {b"a/mnt/b/f": NEW_FILE}
+
+
+def test_what_is_mounted_is_left_out(tree: Tree, mounted: Path) -> None:
+    tree.remember()
+    (mounted / "b/f").write_text("x")
+    assert tree.rescan(one_file_system=True) == {}
+    (mounted / "new").touch()
+    assert tree.rescan(one_file_system=True) == {b"a/mnt": (ENTRY, False)}
+
+
+def test_another_file_system_in_the_same_place_is_not_known(tree: Tree, mounted: Path) -> None:
+    """Its root has the same inode, and old files may be in it."""
+    tree.remember()
+    known_inode = mounted.stat().st_ino
+    subprocess.run(["mount", "-t", "tmpfs", "none", str(mounted)], check=True)
+    try:
+        assert mounted.stat().st_ino == known_inode
+        tree.since = tree.later()
+        assert tree.rescan() == {b"a/mnt": NEW_DIRECTORY}
+    finally:
+        subprocess.run(["umount", str(mounted)], check=True)
 
 
 # ---- numbers
