@@ -31,12 +31,14 @@ class Patient:
     """What recovers.
 
     `begins`: a rescan begins, for this reason; runs were at work on these paths. `take`: it has found these
-    changes. `ends`: it has found all. `compare`: only a full sync helps, for this reason. `pending`: how
-    many changes wait.
+    changes. `catch_up`: read all that has happened until now; returns False if not all of it is known.
+    `ends`: the rescan has found all. `compare`: only a full sync helps, for this reason. `pending`: how many
+    changes wait.
     """
 
     begins: Callable[[str, Iterable[bytes]], None]
     take: Callable[[list[Change]], None]
+    catch_up: Callable[[], bool]
     ends: Callable[[], None]
     compare: Callable[[str], None]
     pending: Callable[[], int]
@@ -97,7 +99,7 @@ class Recovery:
     def _step(self) -> None:
         rescan = self._rescan
         assert rescan is not None
-        if self._patient.pending() > ENOUGH_CHANGES:
+        if not rescan.done and self._patient.pending() > ENOUGH_CHANGES:
             self._timer = self._loop.call_later(WAITING_SECONDS, self._step)
             return
         try:
@@ -107,10 +109,15 @@ class Recovery:
             self._patient.compare(f"the source cannot be looked through: {error.strerror}")
             return
         self._found += len(changes)
-        self._timer = None if rescan.done else self._loop.call_later(0, self._step)
         self._patient.take(changes)
-        if rescan.done and self._rescan is rescan:
+        # What moved before it was found is found where it went only if that move is known, too.
+        is_over = rescan.done and self._rescan is rescan and self._patient.catch_up()
+        if self._rescan is not rescan:
+            return
+        if is_over:
             self._finish()
+        else:
+            self._timer = self._loop.call_later(WAITING_SECONDS if rescan.done else 0, self._step)
 
     def _finish(self) -> None:
         self._rescan = None

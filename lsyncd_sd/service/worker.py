@@ -142,6 +142,7 @@ class Worker:
             Patient(
                 begins=self._delivery.rescan_begins,
                 take=self._found,
+                catch_up=self._lookout.catch_up,
                 ends=self._looked_through,
                 compare=self._delivery.request_full_sync,
                 pending=lambda: self._delivery.pending,
