@@ -251,8 +251,10 @@ def _wait(parsed: argparse.Namespace) -> ExitStatus:
 
 
 def _accept(parsed: argparse.Namespace) -> ExitStatus:
-    _call(_socket_of(parsed.name), "Accept", {"name": parsed.name})
-    print(f"{parsed.name} goes on with what it was held for")
+    socket, status = _found(parsed.name)
+    # What this status shows is accepted, and nothing that comes up in between.
+    _call(socket, "Accept", {"name": parsed.name, "hold_id": status.hold_id})
+    print("\n".join([f"{parsed.name} goes on with what it was held for", *status.reason_lines()]))
     return ExitStatus.OK
 
 
@@ -296,9 +298,15 @@ def _not_understood(socket: str, error: ValueError) -> LsyncdError:
 
 
 def _socket_of(name: str) -> str:
+    return _found(name)[0]
+
+
+def _found(name: str) -> tuple[str, SyncStatus]:
+    """Return the control socket and the status of a sync."""
     for socket, syncs in _instances():
-        if any(sync.name == name for sync in syncs):
-            return socket
+        for sync in syncs:
+            if sync.name == name:
+                return socket, sync
     raise _no_such_sync(name)
 
 

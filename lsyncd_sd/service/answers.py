@@ -19,14 +19,17 @@ class Steered(Protocol):
     def reload(self) -> list[str]:
         """Read the configuration again. Raises ControlError if it cannot be used."""
 
-    def restart(self, name: str, accepted: str) -> None:
-        """Start the process of a sync anew; `accepted` names the hold it may go on with."""
+    def restart(self, name: str) -> None:
+        """Start the process of a sync anew. Raises ControlError."""
 
     def sync(self, name: str, *, full: bool, reply: Deferred | None) -> None:
         """Make what is pending due at once, or have a full sync. Raises ControlError.
 
         `reply` gets the answer when everything that was changed before is on the target.
         """
+
+    def accept(self, name: str, hold_id: str, reply: Deferred) -> None:
+        """Have a held sync do what this hold names; `reply` says if it does. Raises ControlError."""
 
 
 def methods(parent: Steered) -> Mapping[str, Handler]:
@@ -54,7 +57,7 @@ class _Answers:
         return {"changed": self._parent.reload()}
 
     def restart(self, parameters: dict[str, Any]) -> dict[str, Any]:
-        self._parent.restart(self._named(parameters["name"]).name, accepted="")
+        self._parent.restart(self._named(parameters["name"]).name)
         return {}
 
     def sync(self, parameters: dict[str, Any]) -> dict[str, Any] | Deferred:
@@ -63,12 +66,13 @@ class _Answers:
         self._parent.sync(status.name, full=parameters.get("full", False), reply=reply)
         return {"sync": status.to_json()} if reply is None else reply
 
-    def accept(self, parameters: dict[str, Any]) -> dict[str, Any]:
+    def accept(self, parameters: dict[str, Any]) -> Deferred:
         status = self._named(parameters["name"])
         if status.state is not State.HELD or not status.hold_id:
             raise ControlError("NotHeld", {"name": status.name, "state": status.state.value})
-        self._parent.restart(status.name, accepted=status.hold_id)
-        return {}
+        reply = Deferred()
+        self._parent.accept(status.name, parameters.get("hold_id", status.hold_id), reply)
+        return reply
 
     def _named(self, name: str) -> SyncStatus:
         for status in self._parent.statuses():

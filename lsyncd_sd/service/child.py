@@ -67,7 +67,6 @@ class Child:
     lock: int = -1
     channel: Channel | None = None
     is_ready: bool = False
-    accepted: str = ""
     full_sync_reason: str = "start"
     restarts: int = 0
     # It was told to stop: its death is no crash, and what follows is `successor` (None: nothing).
@@ -107,7 +106,6 @@ class Child:
         self.pid, self.phase = pid, Phase.RUNNING
         self.started_at, self.deadline = now, now + limit
         self.made_progress = False
-        self.accepted = ""
 
     def show(self, state: State, unix_time: float, reason: str = "") -> None:
         """Set the status that the parent knows by itself."""

@@ -67,12 +67,16 @@ method Restart(name: string) -> ()
 # each state and reason on the way.
 method Sync(name: string, full: ?bool, wait: ?bool) -> (sync: SyncStatus)
 
-# Agree to what a held sync is about to do.
-method Accept(name: string) -> ()
+# Agree to what a held sync is about to do: to what this hold_id of its status
+# stands for and nothing else; without one, to what it is held for now.
+method Accept(name: string, hold_id: ?string) -> ()
 
 error NoSuchSync (name: string)
 error ConfigurationInvalid (problems: []Problem)
 error NotHeld (name: string, state: string)
+
+# It is held for something else than what was agreed to.
+error HoldChanged (name: string, reason: string, hold_id: string)
 
 # The sync cannot do it in its present state.
 error Unavailable (name: string, reason: string)
@@ -121,7 +125,7 @@ PARAMETERS: dict[str, dict[str, Parameter]] = {
     f"{INTERFACE}.Reload": {},
     f"{INTERFACE}.Restart": {"name": _NAME},
     f"{INTERFACE}.Sync": {"name": _NAME, "full": _FLAG, "wait": _FLAG},
-    f"{INTERFACE}.Accept": {"name": _NAME},
+    f"{INTERFACE}.Accept": {"name": _NAME, "hold_id": Parameter(str, is_required=False)},
     f"{VARLINK_INTERFACE}.GetInfo": {},
     f"{VARLINK_INTERFACE}.GetInterfaceDescription": {"interface": Parameter(str, is_required=True)},
 }
@@ -156,6 +160,9 @@ class ControlError(LsyncdError):
             case "org.lsyncd-sd.Control.NotHeld":
                 state = self._shown("state")
                 return f"sync {sync!r} is not held: its state is {state}", "", ExitStatus.NOT_GOOD
+            case "org.lsyncd-sd.Control.HoldChanged":
+                message = f"sync {sync!r} is held for something else now: {self._shown('reason')}"
+                return message, "to agree to that, accept it once more", ExitStatus.NOT_GOOD
             case "org.lsyncd-sd.Control.Unavailable":
                 return f"sync {sync!r} cannot do it: {self._shown('reason')}", "", ExitStatus.NOT_GOOD
             case "org.lsyncd-sd.Control.ConfigurationInvalid":

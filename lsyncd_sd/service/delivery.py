@@ -78,7 +78,6 @@ class Delivery:
         journal: Journal,
         standing: Standing,
         callbacks: Callbacks,
-        accepted: str,
     ) -> None:
         self._loop = loop
         self._sync = sync
@@ -94,7 +93,7 @@ class Delivery:
         look = Look(callbacks.catch_up, callbacks.table, self._is_blind)
         self._ledger = Ledger(loop, sync.source, checkpoints, journal, self._collator, look)
         self._errands = Errands(
-            sync, filters, self._gate, mirror, self._links, self._ledger, store, locks, journal, accepted
+            sync, filters, self._gate, mirror, self._links, self._ledger, store, locks, journal
         )
         self._lane = Lane(loop, self._collator, self._errands, BackOff(random.Random()), self._lane_ended)  # noqa: S311
         self._back_off = BackOff(random.Random())  # noqa: S311  (jitter, not a secret)
@@ -183,6 +182,13 @@ class Delivery:
     def expedite(self) -> None:
         """Wait for nothing any more, neither the end of the delay nor the next try after a failure."""
         self._collator.expedite(self._loop.now())
+        self._lane.expedite()
+        self._retry_at = 0.0
+        self._poke()
+
+    def accept(self, hold: Hold) -> None:
+        """Somebody has agreed to what this hold stands for."""
+        self._errands.accept(hold.token)
         self._retry_at = 0.0
         self._poke()
 
@@ -393,9 +399,10 @@ class Delivery:
 
     def _held(self, hold: Hold) -> None:
         self.hold = hold
-        # To count again is to compare all that is concerned; the roots are looked at in no time.
+        # To count again is to compare all that is concerned; the roots are looked at in no time. What was
+        # released while that was done does not wait.
         wait = HOLD_RECHECK_SECONDS if hold.doubt else PATIENCE[Outcome.BRAKE].seconds(self._times_held)
-        self._retry_at = self._loop.now() + wait
+        self._retry_at = self._loop.now() + (0 if self._errands.is_accepted(hold) else wait)
         self._times_held += 1
         if hold.doubt:
             # Once it is gone, nothing short of a full sync is enough.

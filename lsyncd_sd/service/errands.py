@@ -16,7 +16,7 @@ from lsyncd_sd.mirror.steps import Steps
 from lsyncd_sd.plan.batch import Marks, Sample
 from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.plan.filters import Filter
-from lsyncd_sd.plan.guard import Identity, Size
+from lsyncd_sd.plan.guard import Hold, Identity, Size
 from lsyncd_sd.service.guards import Guards, Sight
 from lsyncd_sd.service.interruptions import HostBusyError, SourceLostError
 from lsyncd_sd.service.journal import Journal
@@ -54,10 +54,7 @@ class SourceGate:
 
 
 class Errands:
-    """The errands of one sync to one target; owns what is remembered of them (the state file).
-
-    `accepted` is the token of the hold that the operator has released: it counts for one full sync.
-    """
+    """The errands of one sync to one target; owns what is remembered of them (the state file)."""
 
     def __init__(
         self,
@@ -70,7 +67,6 @@ class Errands:
         store: Store,
         locks: Locks,
         journal: Journal,
-        accepted: str,
     ) -> None:
         self._sync = sync
         self._filters = filters
@@ -84,13 +80,21 @@ class Errands:
         self._journal = journal
         self._record = self._saved = record = store.load()
         size = Size(record.entries, record.peak, time.monotonic())
-        self._guards = Guards(sync, mirror, size, accepted)
+        self._guards = Guards(sync, mirror, size)
         mirror.on_run = ledger.run_begins
         mirror.commands.traits = replace(
             mirror.commands.traits,
             nanoseconds=self._record.nanoseconds,
             secluded=self._record.secluded,
         )
+
+    def accept(self, token: str) -> None:
+        """The operator has released the hold of this token, and no other one."""
+        self._guards.accept(token)
+
+    def is_accepted(self, hold: Hold) -> bool:
+        """Whether this hold has been released."""
+        return self._guards.is_accepted(hold)
 
     def source_came(self) -> None:
         """The source is watched from now on: what it is and holds may have changed before."""

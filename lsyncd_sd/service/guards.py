@@ -44,12 +44,11 @@ class Sight(NamedTuple):
 class Guards:
     """The guards of one sync to one target. What they return is how many entries may be deleted.
 
-    None is any number. They raise HeldError, or TroubleError where the target cannot be used. `accepted` is
-    the token of the hold that the operator has released; it counts until `carried_out`. `size` is that of
-    what the target holds.
+    None is any number. They raise HeldError, or TroubleError where the target cannot be used. `size` is that
+    of what the target holds.
     """
 
-    def __init__(self, sync: Sync, mirror: RsyncMirror, size: Size, accepted: str) -> None:
+    def __init__(self, sync: Sync, mirror: RsyncMirror, size: Size) -> None:
         self.size = size
         self._sync = sync
         self._mirror = mirror
@@ -57,11 +56,19 @@ class Guards:
         limit = MaxDeletes() if sync.is_dry_run else sync.max_deletes
         self._brake = Brake(limit.number, limit.percent)
         self._is_source_passed = False
-        self._accepted = accepted
+        self._accepted = ""
         # The doubt that was counted for last: for the same one, that need not be done again.
         self._doubted: Hold | None = None
         # What was counted last and may be deleted, and when, until it is.
         self._passed: tuple[Deletions, float] | None = None
+
+    def accept(self, token: str) -> None:
+        """The operator has released the hold of this token: it counts until `carried_out`."""
+        self._accepted = token
+
+    def is_accepted(self, hold: Hold) -> bool:
+        """Whether this is the hold that the operator has released."""
+        return hold.token == self._accepted
 
     def source_came(self) -> None:
         """The source may be another one, or emptied, since the last errand."""
@@ -131,7 +138,7 @@ class Guards:
     def _check_doubt(self, doubt: Hold, record: Record) -> Steps[Deletions]:
         """Hold for a doubt about one of the roots, and tell what would be deleted if it was unfounded."""
         known = self._doubted
-        if known is not None and known.doubt == doubt.doubt and known.token != self._accepted:
+        if known is not None and known.doubt == doubt.doubt and not self.is_accepted(known):
             raise HeldError(known)
         deletions = Deletions()
         if self._mirror.commands.full_sync_deletes:
@@ -183,7 +190,7 @@ class Guards:
         return max(left if record.is_ours else 0, len(deletions))
 
     def _check(self, hold: Hold | None) -> None:
-        if hold is not None and hold.token != self._accepted:
+        if hold is not None and not self.is_accepted(hold):
             raise HeldError(hold)
 
     def _look_at_target(self, record: Record) -> Steps[Identity | None]:

@@ -68,6 +68,12 @@ class Lane:
         self._task = Task(self._errands.large(marks), self._done, self._interrupted, INTERRUPTIONS)
         self._task.start()
 
+    def expedite(self) -> None:
+        """Let what has failed wait no more."""
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
+
     def cut_short(self) -> None:
         """End what is under way."""
         if self._task is not None:

@@ -158,7 +158,6 @@ class Lifecycle:
             full_sync_reason=child.full_sync_reason,
             channel=theirs,
             cookie_directory=cookie_directory(self._with.runtime, child.sync.name),
-            accepted=child.accepted,
         )
 
         def give_back() -> None:

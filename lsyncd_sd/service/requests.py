@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """What clients asked of the children, kept until it is answered, whichever process of a sync does so.
 
-A process that dies takes nothing along: what it has not answered is asked again of the one that follows. Of
-requests alike for which nobody waits one is kept, so that nothing grows without end.
+A process that dies takes no `sync` along: what it has not answered is asked again of the one that follows.
+An `accept` dies with the process that was held. Of what nobody waits for one of each kind is kept, so that
+nothing grows without end.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Requests:
         self._loop = loop
         self._numbers = itertools.count(1)
         self._open: dict[str, dict[int, Request]] = {}
+        # Those who wait for the answer of the process that runs now, and of no other.
+        self._accepting: dict[str, dict[int, Deferred]] = {}
         # What runs now, and what is to be sent to it.
         self._running: dict[str, Child] = {}
         self._outbox: dict[str, deque[Message]] = {}
@@ -73,6 +76,22 @@ class Requests:
             if other != number and request.reply is None and request.full is full:
                 del self._open[name][other]
                 self._withdraw(name, other)
+
+    def accept(self, child: Child, hold_id: str, reply: Deferred) -> None:
+        """Have the process of a sync do what this hold names; `reply` says if it does."""
+        name, number = child.sync.name, next(self._numbers)
+        if name not in self._running:
+            reply.fail(_not_held(child))
+            return
+        waiting = self._accepting.setdefault(name, {})
+        waiting[number] = reply
+
+        def abandoned() -> None:
+            del waiting[number]
+            self._unsend(name, number)
+
+        reply.on_abandoned = abandoned
+        self._post(name, {"do": "accept", "id": number, "hold_id": hold_id})
 
     def look_at(self, child: Child) -> None:
         """The status of a sync may have changed: tell those who wait for it."""
@@ -114,6 +133,8 @@ class Requests:
         child.channel.close()
         child.channel = None
         del self._running[child.sync.name], self._outbox[child.sync.name]
+        for reply in self._accepting.pop(child.sync.name, {}).values():
+            reply.fail(_not_held(child))
 
     def _post(self, name: str, message: Message) -> None:
         if name in self._running:
@@ -122,13 +143,16 @@ class Requests:
 
     def _withdraw(self, name: str, number: int) -> None:
         """Nobody wants an answer to this request any more."""
-        if name not in self._running:
-            return
-        unsent = [message for message in self._outbox[name] if message["id"] == number]
+        if not self._unsend(name, number):
+            self._post(name, {"do": "forget", "id": number})
+
+    def _unsend(self, name: str, number: int) -> bool:
+        """Send a message no more; return False if it was sent already, or never to be."""
+        outbox = self._outbox.get(name, ())
+        unsent = [message for message in outbox if message["id"] == number]
         for message in unsent:
             self._outbox[name].remove(message)
-        if not unsent:
-            self._post(name, {"do": "forget", "id": number})
+        return bool(unsent)
 
     def _send(self, name: str) -> None:
         outbox, channel = self._outbox[name], self._running[name].channel
@@ -147,16 +171,29 @@ class Requests:
 
     def _hear(self, child: Child) -> None:
         assert child.channel is not None
+        name = child.sync.name
         for message in child.channel.messages():
-            request = self._open.get(child.sync.name, {}).pop(message["id"], None)
-            if request is not None and request.reply is not None:
-                if "error" in message:
-                    request.reply.fail(ControlError(message["error"], message["parameters"]))
-                else:
-                    request.reply.finish(_shown(child.status))
+            number = message["id"]
+            accepting = self._accepting.get(name, {}).pop(number, None)
+            request = self._open.get(name, {}).pop(number, None)
+            if accepting is not None:
+                _answer(accepting, message, {})
+            elif request is not None and request.reply is not None:
+                _answer(request.reply, message, _shown(child.status))
         if child.channel.is_ended:
             # The signal that tells of its death is on its way.
             self._loop.forget(child.channel.fileno())
+
+
+def _answer(reply: Deferred, message: Message, parameters: Message) -> None:
+    if "error" in message:
+        reply.fail(ControlError(message["error"], message["parameters"]))
+    else:
+        reply.finish(parameters)
+
+
+def _not_held(child: Child) -> ControlError:
+    return ControlError("NotHeld", {"name": child.sync.name, "state": State.STARTING.value})
 
 
 def _as_message(number: int, full: bool) -> Message:

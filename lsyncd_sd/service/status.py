@@ -103,6 +103,10 @@ class SyncStatus:
             return f"{self.state} {self.full_sync_percent} %"
         return str(self.state)
 
+    def reason_lines(self) -> list[str]:
+        """Return the reason as harmless lines, indented."""
+        return [f"    {visible(line)}" for line in self.reason.splitlines()]
+
     def reason_line(self) -> str:
         """Return the state and its reason in one harmless line."""
         return _one_line(f"{self.state}: {self.reason}" if self.reason else str(self.state))
@@ -216,8 +220,8 @@ def table(statuses: Sequence[SyncStatus], now: float) -> str:
     lines = [_aligned(header, widths)]
     for status, row in zip(statuses, rows, strict=True):
         lines.append(_aligned(row, widths))
-        if status.reason and not status.state.is_good:
-            lines.extend(f"    {visible(line)}" for line in status.reason.splitlines())
+        if not status.state.is_good:
+            lines.extend(status.reason_lines())
     return "\n".join(lines)
 
 

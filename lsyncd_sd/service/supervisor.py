@@ -249,7 +249,6 @@ class Supervisor:
             self._requests.forget(name)
             return
         child = self._children[name] = new_child(old.successor, time.time())
-        child.accepted = old.accepted
         child.full_sync_reason = "the sync was restarted" if is_same else "the configuration has changed"
         child.queue = old.queue if is_same else -1
         child.deadline = self._loop.now()
@@ -341,13 +340,12 @@ class Supervisor:
             self._status_timer = None
         self._manager.status(summary(self.statuses()))
 
-    def restart(self, name: str, accepted: str) -> None:
-        """Start the process of a sync anew; `accepted` is the token of the hold it may go on with.
+    def restart(self, name: str) -> None:
+        """Start the process of a sync anew. Raises ControlError.
 
         A file that could not be used has no process: only a reload can help it.
         """
         child = self._living(name)
-        child.accepted = accepted
         # While it stops for a reload, what follows stays what the reload wants.
         successor = child.successor if child.is_unwanted else child.sync
         self._lifecycle.stop(child, successor, self._loop.now())
@@ -363,6 +361,10 @@ class Supervisor:
             raise ControlError("Unavailable", {"name": name, "reason": child.status.reason})
         self._requests.sync(name, full=full, reply=reply)
         self._requests.look_at(child)
+
+    def accept(self, name: str, hold_id: str, reply: Deferred) -> None:
+        """Have a held sync do what this hold names; `reply` says if it does. Raises ControlError."""
+        self._requests.accept(self._living(name), hold_id, reply)
 
     def _living(self, name: str) -> Child:
         """Return the child of this name. Raises ControlError if there is none, or about to be none."""

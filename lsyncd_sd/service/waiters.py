@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """In the child: does what clients ask of this sync by way of the parent, and answers when it is done.
 
+An `accept` is answered at once: it counts only for what the sync is held for in that moment.
+
 A `sync` is done when everything that was changed before it is on the target. What was changed is known when
 the queue was read up to a cookie sent after the request, and no directory is in doubt; from then on it is
 for the delivery to say when all that was dirty then has been mirrored.
@@ -18,6 +20,7 @@ from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.cookies import Cookies
 from lsyncd_sd.service.delivery import Delivery
 from lsyncd_sd.service.fullsyncs import Stamp
+from lsyncd_sd.service.standing import Standing
 
 # How soon an answer is tried again that found the channel full. A guess: a parent that does not read for so
 # long is very busy.
@@ -51,6 +54,7 @@ class Waiters:
         channel: Channel,
         cookies: Cookies,
         delivery: Delivery,
+        standing: Standing,
         look_again: Callable[[], None],
     ) -> None:
         self._loop = loop
@@ -58,6 +62,7 @@ class Waiters:
         self._channel = channel
         self._cookies = cookies
         self._delivery = delivery
+        self._standing = standing
         self._look_again = look_again
         self._is_watching = False
         self._waiting: dict[int, Waiter] = {}
@@ -71,16 +76,31 @@ class Waiters:
 
     def _hear(self) -> None:
         for message in self._channel.messages():
-            number = message["id"]
-            if message["do"] == "forget":
-                self._waiting.pop(number, None)
-            else:
-                self._waiting[number] = waiter = Waiter(number, message["full"])
-                self._look_again()
-                self._send_cookie(waiter)
+            match message["do"]:
+                case "forget":
+                    self._waiting.pop(message["id"], None)
+                case "accept":
+                    self._accept(message["id"], message["hold_id"])
+                case "sync":
+                    self._sync(message["id"], full=message["full"])
         if self._channel.is_ended:
             # The parent is dead, and so are we in a moment.
             self.close()
+
+    def _accept(self, number: int, hold_id: str) -> None:
+        hold = self._delivery.hold
+        if hold is None:
+            self._answer(number, "NotHeld", state=self._standing.state.value)
+        elif hold.token != hold_id:
+            self._answer(number, "HoldChanged", reason=self._standing.reason, hold_id=hold.token)
+        else:
+            self._answer(number)
+            self._delivery.accept(hold)
+
+    def _sync(self, number: int, *, full: bool) -> None:
+        self._waiting[number] = waiter = Waiter(number, full)
+        self._look_again()
+        self._send_cookie(waiter)
 
     # ------------------------------------------------------------------ what was changed before
 
@@ -103,7 +123,8 @@ class Waiters:
             waiter.cookie = self._cookies.send()
         except OSError as error:
             reason = f"cannot make {error.filename or 'a file'} to ask the queue with: {error.strerror}"
-            self._answer(waiter, error="Unavailable", parameters={"name": self._name, "reason": reason})
+            del self._waiting[waiter.number]
+            self._answer(waiter.number, "Unavailable", reason=reason)
 
     def changed(self, *, is_settled: bool) -> None:
         """The delivery got what was read of the queue; `is_settled`: no directory is in doubt."""
@@ -137,11 +158,15 @@ class Waiters:
         """Answer everybody for whom all is on the target."""
         for waiter in list(self._waiting.values()):
             if waiter.stamp is not None and self._delivery.is_mirrored(waiter.stamp):
-                self._answer(waiter)
+                del self._waiting[waiter.number]
+                self._answer(waiter.number)
 
-    def _answer(self, waiter: Waiter, **error: Any) -> None:
-        del self._waiting[waiter.number]
-        self._answers.append({"id": waiter.number, **error})
+    def _answer(self, number: int, error: str = "", **parameters: str) -> None:
+        """Say that it is done, or which error of the control interface it is."""
+        answer: dict[str, Any] = {"id": number}
+        if error:
+            answer |= {"error": error, "parameters": {"name": self._name, **parameters}}
+        self._answers.append(answer)
         self._send()
 
     def _send(self) -> None:

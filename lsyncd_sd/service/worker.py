@@ -46,8 +46,8 @@ STATUS_INTERVAL_SECONDS = 1.0
 class Assignment:
     """What the parent gives to a child: the sync, its inotify queue, a channel, what is known from before.
 
-    `ping_interval` in seconds; `cookie_directory` is this sync's own; `accepted` is the token of the hold
-    that the operator has released, `parent` the process that must be alive for as long as we are.
+    `ping_interval` in seconds; `cookie_directory` is this sync's own; `parent` is the process that must be
+    alive for as long as we are.
     """
 
     sync: Sync
@@ -59,7 +59,6 @@ class Assignment:
     full_sync_reason: str
     channel: Channel
     cookie_directory: Path
-    accepted: str = ""
 
 
 def run(assignment: Assignment, unblocked: Iterable[int | signal.Signals]) -> None:
@@ -123,7 +122,6 @@ class Worker:
                 self._lookout.source_is_gone,
                 self._went_blind,
             ),
-            assignment.accepted,
         )
         self._waiters = Waiters(
             self._loop,
@@ -131,6 +129,7 @@ class Worker:
             assignment.channel,
             Cookies(watcher, assignment.cookie_directory),
             self._delivery,
+            self._standing,
             self._lookout.look_again,
         )
         self._recovery = Recovery(

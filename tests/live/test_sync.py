@@ -117,7 +117,8 @@ def test_what_was_changed_before_is_there_while_changes_go_on(
     busy = slow.source / "busy"
     (folder / "outside").mkdir()
     busy.mkdir()
-    running = daemon(slow.settings(delay=0.1))
+    # What is removed at random is much, for so small a tree.
+    running = daemon(slow.settings(delay=0.1, brake={"max_deletes": 1_000_000}))
     running.wait_for_state("home", "in-sync")
     # More operations than it can do while this test runs.
     arguments = ["seed", "10000000", "1000000", str(busy), str(folder / "outside")]

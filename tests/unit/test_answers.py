@@ -32,8 +32,12 @@ class Parent:
         self.asked.append(("reload",))
         return ["mail"]
 
-    def restart(self, name: str, accepted: str) -> None:
-        self.asked.append(("restart", name, accepted))
+    def restart(self, name: str) -> None:
+        self.asked.append(("restart", name))
+
+    def accept(self, name: str, hold_id: str, reply: Deferred) -> None:
+        self.asked.append(("accept", name, hold_id))
+        self.reply = reply
 
     def sync(self, name: str, *, full: bool, reply: Deferred | None) -> None:
         self.asked.append(("sync", name, str(full)))
@@ -66,9 +70,9 @@ def test_reload_returns_what_changed(parent: Parent) -> None:
     assert parent.asked == [("reload",)]
 
 
-def test_restart_releases_nothing(parent: Parent) -> None:
+def test_restart(parent: Parent) -> None:
     assert ask(parent, "Restart", name="mail") == {}
-    assert parent.asked == [("restart", "mail", "")]
+    assert parent.asked == [("restart", "mail")]
 
 
 @pytest.mark.parametrize(
@@ -88,9 +92,12 @@ def test_sync_with_wait_is_answered_later(parent: Parent, full: bool) -> None:
     assert parent.asked == [("sync", "mail", str(full))]
 
 
-def test_accept_releases_what_the_sync_is_held_for(parent: Parent) -> None:
-    assert ask(parent, "Accept", name="mail") == {}
-    assert parent.asked == [("restart", "mail", "token")]
+@pytest.mark.parametrize(("parameters", "hold_id"), [({}, "token"), ({"hold_id": "older"}, "older")])
+def test_accept_releases_what_was_seen(parent: Parent, parameters: dict[str, str], hold_id: str) -> None:
+    reply = methods(parent)["Accept"]({"name": "mail", **parameters})
+    assert isinstance(reply, Deferred)
+    assert reply is parent.reply
+    assert parent.asked == [("accept", "mail", hold_id)]
 
 
 @pytest.mark.parametrize(("name", "state"), [("home", "in-sync"), ("new", "held")])

@@ -60,10 +60,8 @@ def test_a_new_child_is_to_be_started_at_once() -> None:
 
 
 def test_a_running_child_must_be_heard_of(child: Child) -> None:
-    child.accepted = "token"
     child.started(4711, 100.0, 30.0)
     assert (child.phase, child.pid, child.deadline) == (Phase.RUNNING, 4711, 130.0)
-    assert child.accepted == "", "what was accepted counts for one process"
     child.heard(120.0, 30.0)
     assert child.deadline == 150.0
 

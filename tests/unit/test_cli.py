@@ -376,7 +376,12 @@ def test_a_reload_that_is_refused(lsyncd_sd: Run, serve: Serve) -> None:
         (["restart"], "Restart", {}, "mail is restarted\n"),
         (["sync"], "Sync", {"full": False}, "mail is told to mirror what is pending now\n"),
         (["sync", "--full"], "Sync", {"full": True}, "mail is told to mirror everything now\n"),
-        (["accept"], "Accept", {}, "mail goes on with what it was held for\n"),
+        (
+            ["accept"],
+            "Accept",
+            {"hold_id": "token"},
+            "mail goes on with what it was held for\n    the source is empty\n",
+        ),
     ],
 )
 def test_what_is_done_with_one_sync(

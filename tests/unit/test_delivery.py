@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from helpers.comparing import age, tree
+from helpers.fakersync import FakeRsync
 from helpers.looping import run_until
-from helpers.syncs import local_target, make_sync
+from helpers.syncs import PLAIN_RSYNC, local_target, make_sync
 
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.plan.change import Change, Depth, Sign
@@ -27,6 +29,8 @@ from lsyncd_sd.watch.source import identity_of
 # No test waits so long.
 DELAY = 3600.0
 
+LARGE = 10_000
+
 
 class Case:
     """A delivery from a source with one old file, and what it told."""
@@ -41,7 +45,14 @@ class Case:
         # Which of these were mirrored, in each moment in which an errand had ended.
         self.stamps: list[Stamp] = []
         self.mirrored: list[list[bool]] = []
-        sync = make_sync(source=str(self.source), target=local_target(str(self.target)), delay=DELAY)
+        self.rsync = FakeRsync(folder / "fake")
+        sync = make_sync(
+            source=str(self.source),
+            target=local_target(str(self.target)),
+            delay=DELAY,
+            batch_size_limit=LARGE,
+            rsync=replace(PLAIN_RSYNC, binary=str(self.rsync.path)),
+        )
         journal = Journal(self, Priority.DEBUG)
         self.delivery = Delivery(
             self.loop,
@@ -53,7 +64,6 @@ class Case:
             journal,
             Standing(journal, lambda: None),
             Callbacks(lambda: True, lambda: (), lambda: None, self._ended, lambda: None, lambda: None),
-            "",
         )
 
     def write(self, entry: Entry) -> None:
@@ -164,6 +174,24 @@ def test_a_batch_that_failed_counts_until_another_try_succeeds(case: Case) -> No
         run_until(case.loop, lambda ended=ended: case.ended > ended, "it fails")
         assert not case.delivery.is_mirrored(stamp)
     case.target.with_name("moved").rename(case.target)
+    case.delivery.expedite()
+    case.run_until_mirrored(stamp)
+    assert case.is_equal()
+
+
+def test_a_large_file_counts_and_its_next_try_does_not_wait(case: Case) -> None:
+    case.start()
+    case.run_until_mirrored(case.delivery.stamp())
+    case.rsync.become(10)
+    case.change("large", "x" * LARGE * 2)
+    stamp = case.delivery.stamp()
+    lane = case.delivery._lane
+    # The waits double from two seconds on: the last one would be longer than any test.
+    for failures in range(8):
+        case.delivery.expedite()
+        run_until(case.loop, lambda last=failures: lane._back_off.failures > last, "it fails")
+        assert not case.delivery.is_mirrored(stamp)
+    case.rsync.become("pass")
     case.delivery.expedite()
     case.run_until_mirrored(stamp)
     assert case.is_equal()

@@ -137,7 +137,7 @@ class Case:
         self.restart()
 
     def restart(self, accepted: str = "", **changes: Any) -> None:
-        """Be a new process, with some settings changed."""
+        """Be a new process, with some settings changed; what is `accepted` was before the first look."""
         self.sync = replace(self.sync, **changes)
         filters = Filter.from_excludes(self.sync.exclude)
         self.gate = SourceGate(self.sync.source)
@@ -153,8 +153,9 @@ class Case:
         collator = Collator(Limits(self.sync.delay, self.sync.max_changes))
         ledger = Ledger(self.loop, self.sync.source, checkpoints, journal, collator, look)
         self.errands = Errands(
-            self.sync, filters, self.gate, mirror, links, ledger, self.store, self.locks, journal, accepted
+            self.sync, filters, self.gate, mirror, links, ledger, self.store, self.locks, journal
         )
+        self.errands.accept(accepted)
 
     def write(self, entry: Entry) -> None:
         self.entries.append(entry)

@@ -166,7 +166,6 @@ def test_the_child_gets_what_it_needs(house: House, child: Child) -> None:
             assignment.sync == child.sync,
             assignment.queue == child.queue,
             assignment.parent == os.getppid(),
-            assignment.accepted,
             assignment.full_sync_reason,
             assignment.ping_interval < LIMIT / 2,
             house.given_back,
@@ -174,10 +173,10 @@ def test_the_child_gets_what_it_needs(house: House, child: Child) -> None:
         (house.folder / "told").write_text(repr(told))
 
     house.work = tell
-    child.accepted, child.full_sync_reason = "token", "a reason"
+    child.full_sync_reason = "a reason"
     house.reach(child)
     assert house.bury(child, 101.0) == 0
-    expected = (True, True, True, "token", "a reason", True, ["home"])
+    expected = (True, True, True, "a reason", True, ["home"])
     assert (house.folder / "told").read_text() == repr(expected)
 
 

@@ -298,3 +298,60 @@ def test_clients_that_come_and_go_while_a_process_does_not_read_cost_nothing(
     house.loop.ahead += AGAIN_SECONDS
     house.step()
     assert kinds(process) == [False]
+
+
+# what is accepted
+
+
+def accept(house: House, child: Child, hold_id: str = "token") -> Deferred:
+    reply = Deferred()
+    house.requests.accept(child, hold_id, reply)
+    return reply
+
+
+NOT_HELD = {"error": f"{INTERFACE}.NotHeld", "parameters": {"name": "home", "state": "starting"}}
+
+
+def test_what_is_accepted_is_for_the_process_to_compare(house: House, child: Child) -> None:
+    process = house.start(child)
+    good, bad = accept(house, child), accept(house, child, "older")
+    first, second = heard(process)
+    assert [message["hold_id"] for message in (first, second)] == ["token", "older"]
+    assert first["do"] == "accept"
+    error = {"error": "HoldChanged", "parameters": {"name": "home", "reason": "why", "hold_id": "token"}}
+    process.send({"id": first["id"]})
+    process.send({"id": second["id"], **error})
+    house.step()
+    assert taken(good) == {"parameters": {}}
+    assert taken(bad) == {**error, "error": f"{INTERFACE}.HoldChanged"}
+
+
+def test_what_is_accepted_is_not_for_another_process(house: House, child: Child) -> None:
+    assert taken(accept(house, child)) == NOT_HELD, "none runs"
+    process = house.start(child)
+    reply = accept(house, child)
+    house.requests.ended(child)
+    assert taken(reply) == NOT_HELD
+    process.close()
+    assert heard(house.start(child)) == []
+
+
+def test_a_process_that_accepts_and_dies_has_accepted(house: House, child: Child) -> None:
+    process = house.start(child)
+    reply = accept(house, child)
+    process.send({"id": heard(process)[0]["id"]})
+    house.requests.ended(child)
+    assert taken(reply) == {"parameters": {}}
+
+
+def test_who_hangs_up_before_it_was_sent_has_accepted_nothing(house: House, child: Child) -> None:
+    process = house.start(child)
+    accept(house, child, "sent").abandon()
+    assert child.channel is not None
+    while child.channel.send({"do": "nothing"}):
+        pass
+    for _ in range(1000):
+        accept(house, child, "unsent").abandon()
+    assert len(house.requests._outbox["home"]) == 0
+    assert not house.requests._accepting["home"]
+    assert {message.get("hold_id") for message in heard(process)} == {"sent", None}

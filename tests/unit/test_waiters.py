@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from lsyncd_sd.loop import Loop
+from lsyncd_sd.plan.guard import Hold
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.fullsyncs import Stamp
+from lsyncd_sd.service.journal import Entry, Journal, Priority
+from lsyncd_sd.service.standing import Standing
+from lsyncd_sd.service.status import State
 from lsyncd_sd.service.waiters import AGAIN_SECONDS, Waiters
 
 
@@ -46,6 +50,7 @@ class Delivery:
     """A delivery that has mirrored what the test says; remembers what it was asked to do."""
 
     def __init__(self) -> None:
+        self.hold: Hold | None = None
         self.is_ready = True
         self.asked: list[str] = []
         self.given = 0
@@ -56,6 +61,9 @@ class Delivery:
 
     def expedite(self) -> None:
         self.asked.append("expedite")
+
+    def accept(self, hold: Hold) -> None:
+        self.asked.append(f"accept: {hold.token}")
 
     def stamp(self) -> Stamp:
         self.given += 1
@@ -73,15 +81,26 @@ class House:
         self.parent, self.channel = Channel.pair()
         self.cookies, self.delivery = Cookies(), Delivery()
         self.looked = 0
+        self.standing = Standing(Journal(self, Priority.DEBUG), lambda: None)
         self.waiters = Waiters(
             self.loop,
             "home",
             self.channel,
             self.cookies,  # type: ignore[arg-type]
             self.delivery,  # type: ignore[arg-type]
+            self.standing,
             self._look,
         )
         self._number = 0
+
+    def write(self, entry: Entry) -> None:
+        pass
+
+    def accept(self, hold_id: str) -> list[dict[str, Any]]:
+        """Return what is answered at once."""
+        self.parent.send({"do": "accept", "id": 7, "hold_id": hold_id})
+        self.step()
+        return self.answers()
 
     def _look(self) -> None:
         assert len(self.cookies.sent) <= self.looked, "what is found by looking is found before the cookie"
@@ -265,6 +284,25 @@ def test_what_nobody_waits_for_any_more_is_forgotten(house: House) -> None:
     house.read()
     house.mirror()
     assert house.answers() == [{"id": other}]
+
+
+def test_what_is_held_now_can_be_accepted_and_nothing_else(house: House) -> None:
+    held = State.HELD, "the source is empty: lsyncd-sd accept home"
+    house.standing.enter(*held)
+    house.delivery.hold = hold = Hold("the source is empty", "look", "token")
+    changed = {"name": "home", "reason": held[1], "hold_id": "token"}
+    assert house.accept("older") == [{"id": 7, "error": "HoldChanged", "parameters": changed}]
+    assert house.delivery.asked == []
+    assert house.accept(hold.token) == [{"id": 7}]
+    assert house.delivery.asked == ["accept: token"]
+
+
+def test_what_is_not_held_cannot_be_accepted(house: House) -> None:
+    house.standing.enter(State.SYNCING)
+    not_held = {"name": "home", "state": "syncing"}
+    for hold_id in ("token", ""):
+        assert house.accept(hold_id) == [{"id": 7, "error": "NotHeld", "parameters": not_held}]
+    assert house.delivery.asked == []
 
 
 def test_a_parent_that_does_not_read_is_told_later(house: House) -> None:
