@@ -39,7 +39,7 @@ from lsyncd_sd.service.lane import Lane
 from lsyncd_sd.service.ledger import Ledger, Look
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
-from lsyncd_sd.service.standing import Standing
+from lsyncd_sd.service.standing import Standing, state_of
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State
 
@@ -54,14 +54,6 @@ HOLD_RECHECK_SECONDS = 5.0
 
 # How often a full sync that waits for others to the same host asks whether it is its turn.
 HOST_BUSY_SECONDS = 2.0
-
-
-_STATES = {
-    Outcome.CONNECTION: State.UNREACHABLE,
-    Outcome.TARGET_FULL: State.TARGET_FULL,
-    Outcome.TARGET_MISSING: State.TARGET_MISSING,
-    Outcome.BRAKE: State.HELD,
-}
 
 
 class Delivery:
@@ -419,7 +411,7 @@ class Delivery:
         self._retry_at = self._loop.now() + wait
         if verdict.outcome is Outcome.TARGET_MISSING:
             self._want_full_sync("the target was missing")
-        state = _STATES.get(verdict.outcome, State.FAILING)
+        state = state_of(verdict.outcome)
         self._standing.enter(state, verdict.message, verdict.exit_status)
         self._journal.debug(f"trying again in {wait:.0f} s")
 
@@ -427,7 +419,7 @@ class Delivery:
         if report is not None:
             verdict, paths = report.verdict, sorted(report.failed)[:PATHS_PER_ENTRY]
             if paths:
-                state = _STATES.get(verdict.outcome, State.FAILING)
+                state = state_of(verdict.outcome)
                 self._standing.enter(state, verdict.message, verdict.exit_status, paths)
             self.figures.count(report, self._standing.state, paths)
         self._after_task()

@@ -6,8 +6,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+from lsyncd_sd.mirror.outcome import Outcome
 from lsyncd_sd.service.journal import Event, Journal, Priority
 from lsyncd_sd.service.status import State
+
+_STATES = {
+    Outcome.CONNECTION: State.UNREACHABLE,
+    Outcome.TARGET_FULL: State.TARGET_FULL,
+    Outcome.TARGET_MISSING: State.TARGET_MISSING,
+    Outcome.BRAKE: State.HELD,
+}
 
 # What an admin may want to be woken by has a message id of its own; the others share one.
 _EVENTS = {
@@ -28,6 +36,11 @@ _PRIORITIES = {
     State.DEGRADED: Priority.ERROR,
     State.HELD: Priority.ERROR,
 }
+
+
+def state_of(outcome: Outcome) -> State:
+    """Return the state of a sync whose last errand failed so."""
+    return _STATES.get(outcome, State.FAILING)
 
 
 class Standing:
