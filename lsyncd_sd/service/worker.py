@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lsyncd_sd.config.model import Sync
+from lsyncd_sd.config.model import Delete, Sync
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.process import die_with_parent
 from lsyncd_sd.plan.change import Change, Move
@@ -149,6 +149,9 @@ class Worker:
         )
         # Why nobody watched until now.
         self._gap_reason = assignment.full_sync_reason
+        if sync.delete is Delete.STARTUP:
+            # What went before, also while somebody watched, is deleted now and at no other time.
+            self._delivery.request_full_sync(self._gap_reason)
         self._is_report_due = False
         self._is_stopping = False
 

@@ -107,6 +107,21 @@ def test_only_what_changed_is_sent(local: Pair, daemons: Callable[..., Daemon]) 
     assert {path for path in after if before.get(path) != after[path]} == {"a/file1"}
 
 
+def test_what_is_only_deleted_at_a_start_is_deleted_at_each(local: Pair, daemon: StartDaemon) -> None:
+    running = start(local, daemon, delete="startup")
+    (local.source / "a/file1").unlink()
+    (local.source / "a/new").touch()
+    wait_until((local.target / "a/new").exists, "what came after it", describe=running.log)
+    assert (local.target / "a/file1").exists()
+    running.stop()
+    (local.source / "b/file2").unlink()
+    running.start("home")
+    running.wait_until_mirrored("home", local.source, local.target)
+    assert full_syncs(running) == 2
+    assert not (local.target / "a/file1").exists()
+    assert not (local.target / "b/file2").exists()
+
+
 def inodes(root: Path) -> dict[str, int]:
     return {str(path.relative_to(root)): path.stat().st_ino for path in root.rglob("*")}
 
