@@ -9,7 +9,7 @@ set -eu
 TEST_PACKAGES="python3-venv python3-setuptools openssh-server procps acl attr mmdebstrap systemd systemd-container
     debian-archive-keyring lintian shellcheck man-db zsh bash-completion util-linux ca-certificates bindfs"
 # From PyPI: ruff is not in Debian, and the two releases have different versions of the others.
-TEST_MODULES="pytest==9.2.0 pytest-timeout==2.4.0 hypothesis==6.170.15 mypy==2.4.1 ruff==0.17.6
+TEST_MODULES="pytest==9.2.0 pytest-timeout==2.4.0 pytest-xdist==3.8.0 hypothesis==6.170.15 mypy==2.4.1 ruff==0.17.6
     types-PyYAML==6.0.12.20261113"
 
 # shellcheck disable=SC2086
@@ -49,7 +49,8 @@ run "$@" tests/system > "$log" 2>&1 &
 system=$!
 trap 'kill "$system" 2> /dev/null || true; rm -f "$log"' EXIT
 status=0
-run "$@" -m "not alone" --ignore tests/system || status=$?
+# Most of them wait for a daemon most of the time: several at once, though there may be but two processors.
+run "$@" -n 4 -m "not alone" --ignore tests/system || status=$?
 wait "$system" || status=$?
 cat "$log"
 run "$@" -m alone || status=$?
