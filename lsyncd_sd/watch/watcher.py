@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Turns what the kernel reports about one source into changes and moves, in the order they happened.
 
-The rules by their names (D1 to D10) are in docs/collating.md.
+The rules by their names (D1 to D11) are in docs/collating.md.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ _FACTS = {
     inotify.IN_CLOSE_WRITE: (_WHOLE, _WHOLE),
 }
 
+# What may have made a path mean another directory.
 _DIRECTORY_RENEWALS = frozenset(
     inotify.IN_ISDIR | renewal
     for renewal in (inotify.IN_CREATE, inotify.IN_DELETE, inotify.IN_MOVED_FROM, inotify.IN_MOVED_TO)
