@@ -768,7 +768,7 @@ def test_a_flood_does_not_keep_a_restart(watched: Watched, monkeypatch: pytest.M
         nonlocal made
         made += 1
         (watched.root / f"flood{made % 10}").mkdir(exist_ok=True)
-        (watched.root / f"flood{made % 10}").rename(watched.root / f"moved{made}")
+        (watched.root / f"flood{made % 10}").rename(watched.root / f"moved{made % 7}")
         return real(queue)
 
     monkeypatch.setattr(inotify, "read_events", read_and_make)
