@@ -25,7 +25,7 @@ from lsyncd_sd.service.durable import sync_folder
 from lsyncd_sd.service.intents import PATHS_PER_FILE, DamagedError, IntentsFile, Kind, read_intents
 from lsyncd_sd.service.moments import SETBACK_NS, Moment, flaw_between
 from lsyncd_sd.service.snapshot import Header, Row, UnusableError, read_snapshot, write_snapshot
-from lsyncd_sd.watch.ground import Ground
+from lsyncd_sd.watch.ground import Ground, Mount
 from lsyncd_sd.watch.rescan import Intent, Known
 
 # How much older than a change its ctime may be: it is set when a write begins, and taken from a clock that
@@ -123,8 +123,9 @@ class Checkpoints:
         header, directories = read_snapshot(self._snapshot)
         if header.about != self._about:
             raise UnusableError("the settings have changed")
-        if header.ground != ground:
-            raise UnusableError(_difference(header.ground, ground))
+        difference = self._difference(header.ground, ground)
+        if difference:
+            raise UnusableError(difference)
         generations = sorted(self._generations())
         current = [one for one in generations if one >= header.generation]
         if current[:1] != [header.generation] or current != list(range(current[0], current[-1] + 1)):
@@ -171,6 +172,18 @@ class Checkpoints:
             if len(intents) > PATHS_PER_FILE:
                 raise UnusableError("too much was under way")
         return intents, lowest, earliest
+
+    def _difference(self, before: Ground, now: Ground) -> str:
+        if before.root != now.root:
+            return "the source is another directory or on another file system"
+        changed = set(self._own(before)) ^ set(self._own(now))
+        if not changed:
+            return ""
+        shown = ", ".join(map(printable, sorted({mount.path for mount in changed})))
+        return f"not the same file systems are mounted at the source: {shown}"
+
+    def _own(self, ground: Ground) -> tuple[Mount, ...]:
+        return ground.own(one_file_system=self._sync.one_file_system)
 
     # ------------------------------------------------------------------ before a run
 
@@ -283,8 +296,9 @@ class Checkpoints:
 
     def _places_to_flush(self, ground: Ground) -> list[bytes]:
         source = os.fsencode(self._sync.source)
-        mounts = ground.mounts[:1] if self._sync.one_file_system else ground.mounts
-        places = [os.path.join(source, mount.path) for mount in mounts]
+        # One that is hidden by another has no number, and nobody writes to it.
+        by_number = {mount.number: mount.path for mount in reversed(self._own(ground)) if mount.number}
+        places = [os.path.join(source, path) for path in sorted(by_number.values())]
         if self._sync.target.kind is TargetKind.LOCAL:
             places.append(os.fsencode(self._sync.target.path))
         return places
@@ -345,11 +359,3 @@ def _shifted(intent: Intent, offset: int | None) -> Intent:
     if intent.touched_at is None:
         return intent
     return intent._replace(touched_at=0 if offset is None else intent.touched_at + offset)
-
-
-def _difference(before: Ground, now: Ground) -> str:
-    if before.root != now.root:
-        return "the source is another directory or on another file system"
-    changed = {mount.path for mount in set(before.mounts) ^ set(now.mounts)}
-    shown = ", ".join(map(printable, sorted(changed)))
-    return f"not the same file systems are mounted at the source: {shown}"

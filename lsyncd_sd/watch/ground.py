@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from dataclasses import dataclass
@@ -34,7 +35,8 @@ class Mount(NamedTuple):
     """A file system at or below the source.
 
     `path` is relative to the source, empty for the one that holds its root. `top` is the directory of that
-    file system that is seen there, `kind` its type as the kernel names it, `number` its f_fsid.
+    file system that is seen there, `kind` its type as the kernel names it, `number` its f_fsid, 0 if it is
+    not known.
     """
 
     path: bytes
@@ -50,9 +52,15 @@ class Ground:
     root: Identity
     mounts: tuple[Mount, ...]
 
+    def own(self, *, one_file_system: bool) -> tuple[Mount, ...]:
+        """Return the mounts whose content is part of the source: all, or those of the root's file system."""
+        if not one_file_system:
+            return self.mounts
+        return tuple(mount for mount in self.mounts if mount.number == self.mounts[0].number)
+
     def flaw(self, *, one_file_system: bool) -> str:
         """Return why changes cannot be found by time here, "" if they can."""
-        for mount in self.mounts[:1] if one_file_system else self.mounts:
+        for mount in self.own(one_file_system=one_file_system):
             if mount.kind not in KINDS_WITH_TIMES:
                 where = f" at {printable(mount.path)}" if mount.path else ""
                 return f"the times of the file system {mount.kind}{where} do not tell of every change"
@@ -105,8 +113,12 @@ def kind_at(path: bytes) -> str:
 
 
 def _mount(path: bytes, absolute: bytes, line: _Line) -> Mount:
+    number = 0
     # A server that is gone would let us wait; what it says would not be needed.
-    number = os.statvfs(absolute).f_fsid if line.kind in KINDS_WITH_TIMES else 0
+    if line.kind in KINDS_WITH_TIMES:
+        # Another file system may have been mounted above it since, and hide it.
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            number = os.statvfs(absolute).f_fsid
     return Mount(path, line.top, line.kind, number)
 
 

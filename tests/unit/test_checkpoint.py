@@ -340,6 +340,16 @@ def test_other_file_systems(new: Callable[..., Checkpoints], clock: Clock) -> No
     assert "another directory" in reason(new(), replace(GROUND, root=Identity(2**64 - 1, 3)))
 
 
+def test_other_file_systems_where_they_are_left_out(new: Callable[..., Checkpoints], clock: Clock) -> None:
+    options = RsyncOptions("rsync", (), (), (("one_file_system", True),))
+    take(new(rsync=options), clock)
+    usb = Mount(b"usb", b"/", "vfat", 5)
+    assert isinstance(new(rsync=options).load(replace(GROUND, mounts=(*GROUND.mounts[:1], usb))), Known)
+    # but a file may be bound to the place of another
+    bound = GROUND.mounts[0]._replace(path=b"f", top=b"/elsewhere")
+    assert "at the source: f" in reason(new(rsync=options), replace(GROUND, mounts=(*GROUND.mounts, bound)))
+
+
 def test_a_file_system_whose_times_tell_nothing(new: Callable[..., Checkpoints], clock: Clock) -> None:
     fuse = Mount(b"x", b"/", "fuse", 0)
     one = new()
@@ -844,6 +854,15 @@ def test_a_remote_target_and_other_file_systems_are_not_flushed(
     target = Target("h:/t", TargetKind.SSH, "h", "/t")
     new(source="/s", target=target, rsync=options).begin(clock(), GROUND, TABLE, {})()
     assert places_to_flush == [b"/s/"]
+
+
+def test_each_file_system_is_flushed_once_and_a_hidden_one_not_at_all(
+    new: Callable[..., Checkpoints], clock: Clock, places_to_flush: list[bytes]
+) -> None:
+    here = GROUND.mounts[0]
+    mounts = (here, here._replace(path=b"bound"), Mount(b"x", b"/", "xfs", 7), Mount(b"y", b"/", "xfs", 0))
+    new(source="/s").begin(clock(), replace(GROUND, mounts=mounts), TABLE, {})()
+    assert places_to_flush == [b"/s/", b"/s/x", b"/target"]
 
 
 def test_a_table_is_read_where_it_is_written(new: Callable[..., Checkpoints], clock: Clock) -> None:

@@ -92,6 +92,13 @@ def test_what_times_are_worth() -> None:
     assert replace(good, mounts=(HERE, Mount(b"x", b"/", "xfs", 2))).swaps_unseen
 
 
+def test_what_is_the_source_s_own() -> None:
+    other, bound = Mount(b"a", b"/", "tmpfs", 2), Mount(b"b", b"/somewhere", "ext4", 1)
+    found = Ground(Identity(1, 2), (HERE, other, bound))
+    assert found.own(one_file_system=False) == found.mounts
+    assert found.own(one_file_system=True) == (HERE, bound)
+
+
 @pytest.fixture
 def mount_point(tmp_path: Path) -> Iterator[Path]:
     """A file system in memory below the folder of a test."""
@@ -108,6 +115,19 @@ def test_a_mount_is_seen(tmp_path: Path, mount_point: Path) -> None:
     found = look(os.fsencode(tmp_path))
     number = os.statvfs(mount_point).f_fsid
     assert found.mounts[1:] == (Mount(b"a b", b"/", "tmpfs", number),)
+
+
+def test_a_mount_that_another_one_hides(tmp_path: Path, mount_point: Path) -> None:
+    inner = mount_point / "inner"
+    inner.mkdir()
+    for point in (inner, mount_point):
+        subprocess.run(["mount", "-t", "tmpfs", "none", str(point)], check=True)
+    try:
+        numbers = [mount.number for mount in look(os.fsencode(tmp_path)).mounts]
+        assert [number != 0 for number in numbers] == [True, True, False, True]
+    finally:
+        for point in (mount_point, inner):
+            subprocess.run(["umount", str(point)], check=True)
 
 
 def test_a_file_that_another_one_is_mounted_on_is_seen(tmp_path: Path, mount_point: Path) -> None:
