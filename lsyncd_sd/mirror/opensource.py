@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import Protocol
 
-from lsyncd_sd.plan.batch import Kind, Sample
+from lsyncd_sd.plan.batch import IsHidden, Kind, Sample
 
 
 class OpenSource(Protocol):
@@ -23,6 +23,9 @@ class OpenSource(Protocol):
 
     def leads_somewhere(self, path: bytes) -> bool:
         """Tell whether a symlink stands at `path` that leads to something."""
+
+    def find_sample(self, is_excluded: IsHidden, below: Iterable[bytes]) -> Sample | None:
+        """Return a file below these directories that can show whether the target keeps nanoseconds."""
 
     def sample_among(self, paths: Iterable[bytes]) -> Sample | None:
         """Return a file among `paths` that can show whether the target keeps nanoseconds."""

@@ -277,10 +277,14 @@ class RsyncMirror:
 
     def _sample_of(self, run: Run) -> Sample | None:
         """Return a file that `run` is about to send and that shows what is not known yet."""
-        if not self._asks_for_nanoseconds or run.shape is not Shape.EXACT_ENTRIES:
+        if not self._asks_for_nanoseconds:
             return None
         with self._open_source() as source:
-            return source.sample_among(sorted(run.paths))
+            if run.shape is Shape.EXACT_ENTRIES:
+                return source.sample_among(sorted(run.paths))
+            if run.shape is Shape.EXACT_SUBTREES:
+                return source.find_sample(self._filters.hides, sorted(run.paths))
+        return None
 
     def _look_again(self, sample: Sample) -> Steps[None]:
         """See whether the target kept the nanoseconds of a file that was sent just now."""

@@ -114,9 +114,14 @@ class Source:
             return False
         return stat.S_ISREG(status.st_mode) and (status.st_dev, status.st_ino) == inode
 
-    def find_sample(self, is_excluded: Callable[[bytes, bool], bool]) -> Sample | None:
-        """Return a small regular file whose modification time has broken seconds, None if none is near."""
-        pending = [b""]
+    def find_sample(
+        self, is_excluded: Callable[[bytes, bool], bool], below: Iterable[bytes] = (b"",)
+    ) -> Sample | None:
+        """Return a small regular file whose modification time has broken seconds, None if none is near.
+
+        It is searched for in the directories `below`, and in those that they hold.
+        """
+        pending = list(below)
         left = SAMPLE_SEARCH_ENTRIES
         while pending and left > 0:
             directory = pending.pop()

@@ -260,6 +260,14 @@ def test_once_it_is_known_a_change_of_nanoseconds_alone_is_sent(house: House) ->
     assert (house.target / "a").read_text() == "new"
 
 
+def test_a_new_directory_tells_too_whether_nanoseconds_are_kept(house: House) -> None:
+    house.write("d/e/a")
+    mirror = house.mirror()
+    report = house.do(mirror.batch({b"d": Mark(SUBTREE.depth, exact=True)}))
+    assert mirror.commands.traits.nanoseconds is True
+    assert report.again == {b"": SUBTREE}
+
+
 @pytest.mark.skipif(shutil.which("rrsync") is None, reason="rrsync is not installed")
 def test_a_real_rrsync_is_found_out_and_remembered(house: House) -> None:
     house.write("a")

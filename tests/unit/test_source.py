@@ -156,6 +156,13 @@ def test_a_sample_has_broken_seconds(folder: Path, source: Source) -> None:
     assert sample is not None and sample.path == b"d/broken"
 
 
+def test_a_sample_is_searched_for_where_it_is_wanted(folder: Path, source: Source) -> None:
+    write(folder / "a")
+    write(folder / "d" / "e" / "broken")
+    sample = source.find_sample(excludes_nothing, [b"gone", b"a", b"d"])
+    assert sample is not None and sample.path == b"d/e/broken"
+
+
 @pytest.mark.parametrize("what", ["nothing", "whole seconds", "large", "symlink", "unreadable", "excluded"])
 def test_what_is_no_sample(folder: Path, source: Source, what: str) -> None:
     match what:
