@@ -66,7 +66,8 @@ class Churned:
 
     def settings(self) -> dict[str, object]:
         """Return the mapping for a configuration file."""
-        return self.pair.settings(name=self.name, **self._more)
+        # What is done at random now and then deletes the greater part.
+        return self.pair.settings(name=self.name, brake={"max_deletes": "unlimited"}, **self._more)
 
     def begin(self, seed: str, full: bool) -> None:
         """Start to do random operations in the background."""
