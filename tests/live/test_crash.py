@@ -159,16 +159,22 @@ class Kept:
         for _life in range(2):
             with self._ambush(number, victim) as ambush:
                 self._live(until=ambush.has_struck)
-                if victim == "parent" and ambush.has_struck():
-                    assert self._running.wait_for_end() == -signal.SIGKILL
-                    wait_until(lambda: not self._running.processes(), "all its processes are gone")
-                else:
-                    self._is_mirrored()
-                    assert self._running.stop() == 0
+            # It may have struck only just now.
+            if wait_until(self._fate, "it answers, or is dead") == "dead":
+                assert victim == "parent"
+                wait_until(lambda: not self._running.processes(), "all its processes are gone")
+            else:
+                self._is_mirrored()
+                assert self._running.stop() == 0
             self._source.change()
         with self._ambush(0, "child"):
             self._is_mirrored()
             assert self._running.stop() == 0
+
+    def _fate(self) -> str:
+        if self._running.process.poll() is not None:
+            return "dead"
+        return "alive" if self._running.syncs() is not None else ""
 
     def _begin(self, name: str) -> None:
         self._name = name
