@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -726,6 +727,21 @@ def test_a_tree_that_is_removed_in_parts(known: Case) -> None:
     known.mirror.result = Report(OK, done=Statistics(listed=401))
     known.full_sync()
     assert (known.remembered().entries, known.remembered().peak) == (400, 400)
+
+
+def test_what_is_held_is_not_released_by_time(known: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    known.restart()
+    grown(known, 1000)
+    known.mirror.result = Report(OK, done=Statistics(deleted=300))
+    known.batch()
+    known.mirror.needs_count, known.mirror.would_be_deleted, known.mirror.asked = True, 300, []
+    for _recheck in range(8):
+        now[0] += 3000.0
+        held(known)
+        # a full sync that was asked for, say, finds as much as before
+        known.errands._note_size(700)
 
 
 def test_entries_are_counted_as_they_come_and_go(known: Case) -> None:
