@@ -391,10 +391,9 @@ class Delivery:
 
     def _held(self, hold: Hold) -> None:
         self.hold = hold
-        # To count again is to compare all that is concerned; the roots are looked at in no time. What was
-        # released while that was done does not wait.
+        # To count again is to compare all that is concerned; the roots are looked at in no time.
         wait = HOLD_RECHECK_SECONDS if hold.doubt else PATIENCE[Outcome.BRAKE].seconds(self._times_held)
-        self._retry_at = self._loop.now() + (0 if self._errands.is_accepted(hold) else wait)
+        self._retry_at = self._loop.now() + wait
         self._times_held += 1
         if hold.doubt:
             # Once it is gone, nothing short of a full sync is enough.

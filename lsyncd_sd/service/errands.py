@@ -16,7 +16,7 @@ from lsyncd_sd.mirror.steps import Steps
 from lsyncd_sd.plan.batch import Marks, Sample
 from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.plan.filters import Filter
-from lsyncd_sd.plan.guard import Hold, Identity, Size
+from lsyncd_sd.plan.guard import Identity, Size
 from lsyncd_sd.service.guards import Guards, Sight
 from lsyncd_sd.service.interruptions import HostBusyError, SourceLostError
 from lsyncd_sd.service.journal import Journal
@@ -91,10 +91,6 @@ class Errands:
     def accept(self, token: str) -> None:
         """The operator has released the hold of this token, and no other one."""
         self._guards.accept(token)
-
-    def is_accepted(self, hold: Hold) -> bool:
-        """Whether this hold has been released."""
-        return self._guards.is_accepted(hold)
 
     def source_came(self) -> None:
         """The source is watched from now on: what it is and holds may have changed before."""

@@ -66,10 +66,6 @@ class Guards:
         """The operator has released the hold of this token: it counts until `carried_out`."""
         self._accepted = token
 
-    def is_accepted(self, hold: Hold) -> bool:
-        """Whether this is the hold that the operator has released."""
-        return hold.token == self._accepted
-
     def source_came(self) -> None:
         """The source may be another one, or emptied, since the last errand."""
         self._is_source_passed = False
@@ -138,7 +134,7 @@ class Guards:
     def _check_doubt(self, doubt: Hold, record: Record) -> Steps[Deletions]:
         """Hold for a doubt about one of the roots, and tell what would be deleted if it was unfounded."""
         known = self._doubted
-        if known is not None and known.doubt == doubt.doubt and not self.is_accepted(known):
+        if known is not None and known.doubt == doubt.doubt and known.token != self._accepted:
             raise HeldError(known)
         deletions = Deletions()
         if self._mirror.commands.full_sync_deletes:
@@ -190,7 +186,7 @@ class Guards:
         return max(left if record.is_ours else 0, len(deletions))
 
     def _check(self, hold: Hold | None) -> None:
-        if hold is not None and not self.is_accepted(hold):
+        if hold is not None and hold.token != self._accepted:
             raise HeldError(hold)
 
     def _look_at_target(self, record: Record) -> Steps[Identity | None]:

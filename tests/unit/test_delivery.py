@@ -197,6 +197,23 @@ def test_a_large_file_counts_and_its_next_try_does_not_wait(case: Case) -> None:
     assert case.is_equal()
 
 
+def test_what_is_accepted_begins_at_once(case: Case) -> None:
+    case.start()
+    case.run_until_mirrored(case.delivery.stamp())
+    case.target.rename(case.target.with_name("moved"))
+    case.target.mkdir()
+    case.change("file", "new")
+    stamp = case.delivery.stamp()
+    case.delivery.expedite()
+    run_until(case.loop, lambda: case.delivery.hold is not None and case.delivery._task is None, "it holds")
+    assert case.delivery.hold is not None
+    case.delivery.accept(case.delivery.hold)
+    assert case.delivery._task is not None
+    case.run_until_mirrored(stamp)
+    assert case.delivery.hold is None
+    assert case.is_equal()
+
+
 def test_what_is_cut_short_counts(case: Case) -> None:
     case.start()
     stamp = case.delivery.stamp()
