@@ -46,7 +46,7 @@ def unknown(
         if not _is_right(trial.entries.get(path), wanted.get(path), extra=extra)
         and not path.endswith(TEMPORARY_SUFFIX)
         and not any(_covers(some, path, trial.entries, wanted) for some in known)
-        and not any(_reaches(some, path, trial.entries) for some in runs)
+        and not any(_reaches(some, path, trial.entries, wanted) for some in runs)
     }
 
 
@@ -98,7 +98,7 @@ def _needs_exact(held: Entry | None, wanted: Entry) -> bool:
     )
 
 
-def _reaches(marks: Marks, path: bytes, held: Snapshot) -> bool:
+def _reaches(marks: Marks, path: bytes, held: Snapshot, wanted: Snapshot) -> bool:
     """Tell whether a run with these marks may have made the path what it is."""
     for above in _from_the_top(path):
         mark = marks.get(above)
@@ -109,6 +109,9 @@ def _reaches(marks: Marks, path: bytes, held: Snapshot) -> bool:
             return True
         if path not in held:
             # Deleted from its directory; or a file was put in the place of one above it.
+            return True
+        if above in wanted and wanted[above].kind != "d":
+            # Left there by a run that saw a directory again.
             return True
     # What it listed may have needed directories to stand in.
     return any(marked.startswith(path + b"/") for marked in marks)
