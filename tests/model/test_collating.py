@@ -4,6 +4,16 @@
 Source, target and kernel are models in memory (helpers/purerig.py); collator and mirror are the real ones.
 The target makes moves, or drops them all. After each step an oracle (helpers/oracle.py) asks whether
 something is wrong on the target that no mark and no run tells of. All files have the same size and time.
+
+The stories failed on each of these mutants: a move does not rename the marks below it, or leaves them behind
+(A1); a mark that covers it from above stays (A2, A3); what a move lands on stays new, or is new in flight or
+in trouble (A6); a dropped move marks one end (A9), or not the parents' times; what a run may have written is
+not dirty when it moves, forgotten at the run's end, or an entry only (B2, B3); marks as ATTRIB makes them
+where a name changed its file (B6); what failed is not renamed by later moves, or not brought back (C3, C6);
+what is in the lane goes with a batch too, or is not brought back; open files do not move; collapsed
+directories lose their names; troubled marks are lost.
+
+Not caught by a story: lists of a batch outside of what it may have touched (B1), for levels only delete.
 """
 
 from __future__ import annotations
