@@ -54,7 +54,9 @@ def daemon(daemons: Callable[..., Daemon]) -> StartDaemon:
 
     def start(*syncs: Settings, **options: Any) -> Daemon:
         for sync in syncs:
-            age(Path(sync["source"]))
+            # some are to come later
+            if Path(sync["source"]).exists():
+                age(Path(sync["source"]))
         started = daemons()
         started.write("home", text_of(*syncs))
         started.start("home", **options)
