@@ -200,6 +200,9 @@ class Errands:
         if probed.is_whole:
             return probed
         may_create = not self._record.was_mirrored
+        if may_create and allowance is not None and sample is not None:
+            # It was sent just now, with the directories above it, and may be gone again.
+            allowance += sample.path.count(b"/") + 1
         report = yield from self._carry_out(
             allowance, self._mirror.full_sync(may_create=may_create, sample=sample)
         )

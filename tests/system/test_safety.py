@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from helpers.waiting import wait_until
 from system.machine import Machine
 from system.mirror import Mirrors, Sync, read
 
@@ -42,7 +43,7 @@ def test_source_emptied_while_stopped_is_held_until_accepted(machine: Machine, m
     assert machine.unit_property(unit, "ActiveState") == "active"
     assert machine.journal(f"MESSAGE_ID={HELD}", "LSYNCD_SYNC=emptied", "LSYNCD_PATH=directory")
     assert_nothing_was_deleted(sync)
-    assert "held" in machine.unit_property(unit, "StatusText")
+    wait_until(lambda: "held" in machine.unit_property(unit, "StatusText"), "the unit shows it")
 
     machine.run("lsyncd-sd", "accept", "emptied")
     sync.wait_until_equal()
