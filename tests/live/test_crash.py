@@ -115,8 +115,9 @@ def strike(running: Daemon, victim: str) -> None:
     """Kill the child or the parent, and see that whatever they started is gone too."""
     # The rsyncs at the same time, as systemd and the parent do: they must not tidy up.
     os.kill(running.child("home"), signal.SIGSTOP)
-    for pid in running.processes_named("rsync"):
-        os.kill(pid, signal.SIGKILL)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        for pid in running.processes_named("rsync"):
+            os.kill(pid, number)
     if victim == "parent":
         running.kill()
         wait_until(lambda: not running.processes(), "all its processes are gone", describe=running.log)
@@ -274,22 +275,29 @@ def test_killed_before_and_after_each_run(
 # ---------------------------------------------------------------------- a file on its way
 
 
+@pytest.mark.parametrize("delete", [True, False])
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_killed_in_the_middle_of_a_file(
-    reading: None, local: Pair, source: Source, daemons: MakeDaemon, victim: str
+    reading: None, local: Pair, source: Source, daemons: MakeDaemon, victim: str, delete: bool
 ) -> None:
     running = daemons()
     options = {**CHECKSUM, "bwlimit": 2000, "whole_file": True}
-    running.write("home", text_of(local.settings(rsync=options)))
+    running.write("home", text_of(local.settings(rsync=options, delete=delete)))
     source.write("steady/large", 2_000_000)
     running.start("home")
-    # first in the full sync, then in a batch, then when its directory is a new one
-    for name in ("steady/large", "steady/large", "another/large"):
+    # in the full sync, then in a batch, then when its directory is a new one
+    names = ["steady/large", "another/large", ""]
+    if not delete:
+        # Where nothing is deleted, it must be known by its name.
+        running.wait_until_mirrored("home", local.source, local.target)
+        source.write("steady/large", 2_000_000)
+        names = ["steady/other", ""]
+    for name in names:
         wait_until(lambda: temporary_files(local.target), "rsync writes", describe=running.log)
         strike(running, victim)
         if victim == "parent":
             running.start("home")
         running.wait_until_mirrored("home", local.source, local.target)
         assert temporary_files(local.target) == []
-        source.write(name, 2_000_000)
-    running.wait_until_mirrored("home", local.source, local.target)
+        if name:
+            source.write(name, 2_000_000)
