@@ -319,6 +319,32 @@ def test_668_dangerous_targets(
     assert len(list((tmp_path / "home").iterdir())) == 3
 
 
+def test_668_the_home_directory_as_target(some_pair: Pair, daemon: StartDaemon) -> None:
+    """Whatever way it is named: what the target held before is not deleted unasked."""
+    fill(some_pair.source)
+    fill(some_pair.target / "letters", 150)
+    before = inodes(some_pair.target / "letters")
+    running = daemon(some_pair.settings())
+    assert "would delete 151 entries" in running.wait_for_state("home", "held")["reason"]
+    assert inodes(some_pair.target / "letters") == before
+    assert running.command("status").returncode == 1
+
+
+def test_407_a_full_sync_does_not_remove_what_only_the_target_holds(
+    some_pair: Pair, daemon: StartDaemon
+) -> None:
+    """Whatever was added to the target while both were down, Lsyncd removed when it was started."""
+    fill(some_pair.source)
+    running = mirrored(some_pair, daemon)
+    running.stop()
+    fill(some_pair.target / "theirs", 150)
+    running.start("home")
+    running.wait_for_state("home", "in-sync", "held")
+    assert running.command("sync", "home", "--full").returncode == 0
+    running.wait_for_state("home", "held")
+    assert len(inodes(some_pair.target / "theirs")) == 150
+
+
 def test_407_files_of_the_target_after_a_restart(some_pair: Pair, daemon: StartDaemon) -> None:
     """With `delete: running`, Lsyncd's startup sync removed all the same what only the target held."""
     fill(some_pair.source / "directory")
