@@ -50,7 +50,7 @@ system=$!
 trap 'kill "$system" 2> /dev/null || true; rm -f "$log"' EXIT
 status=0
 # Most of them wait for a daemon most of the time: several at once, though there may be but two processors.
-run "$@" -n 4 -m "not alone" --ignore tests/system || status=$?
+run "$@" -n 4 --dist worksteal -m "not alone" --ignore tests/system || status=$?
 wait "$system" || status=$?
 cat "$log"
 run "$@" -m alone || status=$?
