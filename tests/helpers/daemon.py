@@ -195,6 +195,8 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=file,
+                # Whoever runs the tests in the background of a shell has it ignored.
+                preexec_fn=_interruptible,
             )
 
     def sync(self, name: str, *options: str, deadline: float = DEADLINE) -> str:
@@ -272,3 +274,7 @@ class Daemon:
             is_quiet=is_quiet,
             describe=lambda: f"{self.status(name)}\n{self.log()}",
         )
+
+
+def _interruptible() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
