@@ -105,7 +105,8 @@ def go_through(names: list[bytes], pair: Pair, daemon: StartDaemon) -> None:
     source = Bytes(pair.source)
     for name in names:
         source.write(b"before " + name, b"known", name)
-    running = daemon(pair.settings())
+    # In the end everything goes.
+    running = daemon(pair.settings(brake={"max_deletes": "unlimited"}))
     running.wait_until_mirrored("home", pair.source, pair.target)
 
     for name in names:
