@@ -25,8 +25,9 @@ def write(root: str, paths: int, changes: int) -> None:
         os.makedirs(os.path.join(root, directory), exist_ok=True)
     os.chdir(root)
     for number in range(changes):
-        descriptor = os.open(files[number % paths], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
-        os.write(descriptor, b"%d" % number)
+        # in place: ext4 waits for the disk when a file is truncated and written anew
+        descriptor = os.open(files[number % paths], os.O_WRONLY | os.O_CREAT, 0o644)
+        os.write(descriptor, b"%010d" % number)
         os.close(descriptor)
 
 
