@@ -26,9 +26,7 @@ class LsyncdError(Exception):
     `message` says what and where, `hint` what to do about it.
     """
 
-    def __init__(
-        self, message: str, hint: str = "", exit_status: ExitStatus = ExitStatus.NOT_GOOD
-    ) -> None:
+    def __init__(self, message: str, hint: str = "", exit_status: ExitStatus = ExitStatus.NOT_GOOD) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint

@@ -24,7 +24,6 @@ _HALFWAY = "it would end runs halfway; see the setting 'timeout' of the sync"
 _NOT_A_TRANSFER = "this is no transfer"
 
 
-
 def _key(name: str) -> str:
     return f"use '{name}' of the section rsync"
 

@@ -56,9 +56,7 @@ def _password_file(sync: Sync, avoid: frozenset[str]) -> Iterator[Problem]:
         yield Problem(place, f"password_file: {shown(path)} will be refused", hint, is_warning=True)
 
 
-def _folder(
-    sync: Sync, key: str, folder: str, source: Resolved, avoid: frozenset[str]
-) -> Iterator[Problem]:
+def _folder(sync: Sync, key: str, folder: str, source: Resolved, avoid: frozenset[str]) -> Iterator[Problem]:
     place = sync.rsync.place_of(key)
     target = resolve(sync.target.path, avoid)
     resolved = resolve(posixpath.normpath(posixpath.join(target.path, folder)), avoid)

@@ -138,9 +138,7 @@ class Commands:
         options = ["-r", *(["--delete", *self._max_delete()] if self.full_sync_deletes else [])]
         target = self.creating_target() if may_create else self.target()
         arguments = [*self._options([*self._lane_rules(), *self._unreadable_rules()]), *options]
-        return Run(
-            Shape.FULL, [*arguments, *self._progress(), "--", "./", target], b"", frozenset({b""})
-        )
+        return Run(Shape.FULL, [*arguments, *self._progress(), "--", "./", target], b"", frozenset({b""}))
 
     @property
     def deletes_by_name(self) -> bool:
@@ -265,9 +263,7 @@ class Commands:
         rules = [] if shape is Shape.LARGE else self._lane_rules()
         rules += self._unreadable_rules() if leaves_out else []
         arguments = [*self._options(rules), *options, *self._list_options(), *self._max_delete(), *progress]
-        return Run(
-            shape, [*arguments, "--", "./", self.target()], _list(listed, suffix), frozenset(listed)
-        )
+        return Run(shape, [*arguments, "--", "./", self.target()], _list(listed, suffix), frozenset(listed))
 
     def _list_options(self) -> list[str]:
         # --ignore-missing-args: what vanished since we looked has its own event under way.

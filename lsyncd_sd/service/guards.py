@@ -143,9 +143,7 @@ class Guards:
         self._check(self._doubted)
         return deletions
 
-    def _check_first_run(
-        self, record: Record, target: Identity | None, sight: Sight
-    ) -> Steps[Deletions]:
+    def _check_first_run(self, record: Record, target: Identity | None, sight: Sight) -> Steps[Deletions]:
         """Whatever the target holds was not put there by us."""
         is_there = target is not None or self._sync.target.kind is not TargetKind.LOCAL
         is_braked = self.size.left(self._brake) is not None

@@ -35,6 +35,7 @@ MOUNT_PAUSE_SECONDS = 1.0
 # How often `catch_up` reads. A guess: a tree that grows without end must not keep the loop for itself.
 CATCH_UP_ROUNDS = 8
 
+
 @dataclass(frozen=True, slots=True)
 class Listener:
     """Who wants to know.

@@ -26,9 +26,9 @@ def session_members(session: int) -> list[int]:
         if entry.name.isdigit():
             with contextlib.suppress(OSError, ValueError, IndexError):
                 # After the command's name, which may hold anything, also parentheses (proc(5)).
-                state, _parent, _group, found = (entry / "stat").read_text("latin-1").rpartition(")")[
-                    2
-                ].split()[:4]
+                state, _parent, _group, found = (
+                    (entry / "stat").read_text("latin-1").rpartition(")")[2].split()[:4]
+                )
                 if int(found) == session and state not in "ZX":
                     members.append(int(entry.name))
     return members

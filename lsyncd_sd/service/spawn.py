@@ -35,9 +35,7 @@ def spawn(give_back: Callable[[], None], run: Callable[[SignalMask], None]) -> i
     return pid
 
 
-def _be_child(
-    give_back: Callable[[], None], run: Callable[[SignalMask], None], mask: SignalMask
-) -> None:
+def _be_child(give_back: Callable[[], None], run: Callable[[SignalMask], None], mask: SignalMask) -> None:
     status = 1
     try:
         os.setsid()

@@ -84,9 +84,7 @@ class Supervisor:
             self._locks = Locks(locks_directory(self._runtime))
         except OSError as error:
             raise LsyncdError(f"cannot use the folder of the locks: {error}") from None
-        self._control = ControlServer(
-            self._loop, str(self._runtime / CONTROL_SOCKET), methods(self)
-        )
+        self._control = ControlServer(self._loop, str(self._runtime / CONTROL_SOCKET), methods(self))
         try:
             self._child_socket = ChildSocket(self._runtime)
             self._requests = Requests(self._loop)

@@ -88,9 +88,7 @@ class Worker:
         )
         self._standing = Standing(self._journal, self._report_state)
         filters = sync.make_filter()
-        scope = Scope(
-            filters.excludes, filters.depends_on_place, sync.watch_modify, sync.one_file_system
-        )
+        scope = Scope(filters.excludes, filters.depends_on_place, sync.watch_modify, sync.one_file_system)
         watcher = Watcher(assignment.queue, os.fsencode(sync.source), scope)
         self._lookout = Lookout(
             self._loop,

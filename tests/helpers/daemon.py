@@ -33,6 +33,9 @@ NOT_INHERITED = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "JOURNAL_STRE
 
 Settings = dict[str, Any]
 
+# For what is on a target before, or goes all at once, where the brake is not what is tested.
+UNLIMITED: Settings = {"max_deletes": "unlimited"}
+
 
 def settings(source: Path, target: Path | str, **more: Any) -> Settings:
     """Return the mapping of one sync for a configuration file."""
@@ -170,9 +173,7 @@ class Daemon:
 
     # ------------------------------------------------------------------ asking
 
-    def command(
-        self, *arguments: str, deadline: float = DEADLINE
-    ) -> subprocess.CompletedProcess[str]:
+    def command(self, *arguments: str, deadline: float = DEADLINE) -> subprocess.CompletedProcess[str]:
         """Run `lsyncd-sd ARGUMENTS` beside the daemon."""
         return subprocess.run(
             [sys.executable, "-m", "lsyncd_sd", *arguments],

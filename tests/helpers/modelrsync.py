@@ -223,9 +223,7 @@ class ModelTarget:
             for path in (*_ancestors(level), level)
         )
 
-    def _carry_out(
-        self, command: Command, actions: list[tuple[str, bytes, bool]], held: Snapshot
-    ) -> None:
+    def _carry_out(self, command: Command, actions: list[tuple[str, bytes, bool]], held: Snapshot) -> None:
         for what, path, exact in actions:
             match what:
                 case "put":

@@ -116,7 +116,4 @@ class Replica:
 
 def without_directory_times(entries: Snapshot) -> Snapshot:
     """Return a snapshot in which directories have no time: a rename in them on the copy would change it."""
-    return {
-        path: entry._replace(mtime=0) if entry.kind == "d" else entry for path, entry in entries.items()
-    }
-
+    return {path: entry._replace(mtime=0) if entry.kind == "d" else entry for path, entry in entries.items()}

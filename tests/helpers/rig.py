@@ -221,4 +221,3 @@ def watched_inodes(queue: int) -> Iterator[int]:
     account = Path(f"/proc/self/fdinfo/{queue}").read_text()
     for match in re.finditer(r"^inotify wd:\w+ ino:(\w+)", account, re.MULTILINE):
         yield int(match[1], 16)
-

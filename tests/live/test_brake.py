@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from helpers.comparing import age, tree
-from helpers.daemon import Daemon
+from helpers.daemon import UNLIMITED, Daemon
 from helpers.waiting import wait_until
 from live.conftest import Pair, StartDaemon
 
@@ -193,7 +193,7 @@ def test_without_a_brake(local: Pair, daemon: StartDaemon) -> None:
     (local.source / "one").touch()
     (local.target / "foreign").mkdir(parents=True)
     fill(local.target / "foreign")
-    running = daemon(local.settings(brake={"max_deletes": "unlimited"}))
+    running = daemon(local.settings(brake=UNLIMITED))
     running.wait_until_mirrored("home", local.source, local.target)
     fill(local.source)
     running.wait_until_mirrored("home", local.source, local.target)

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 from helpers import churn
 from helpers.comparing import ARCHIVE, IsIgnored, age, differences, links, rsync_differences
-from helpers.daemon import Daemon, text_of
+from helpers.daemon import UNLIMITED, Daemon, text_of
 from helpers.fakersync import FakeRsync
 from helpers.waiting import DEADLINE, wait_until
 from live.conftest import Pair, local_pair, needs_root
@@ -67,7 +67,7 @@ class Churned:
     def settings(self) -> dict[str, object]:
         """Return the mapping for a configuration file."""
         # What is done at random now and then deletes the greater part.
-        return self.pair.settings(name=self.name, brake={"max_deletes": "unlimited"}, **self._more)
+        return self.pair.settings(name=self.name, brake=UNLIMITED, **self._more)
 
     def begin(self, seed: str, full: bool) -> None:
         """Start to do random operations in the background."""

@@ -180,9 +180,7 @@ class Kept:
     def _begin(self, name: str) -> None:
         self._name = name
         target = self._pair.target / name
-        self._running.write(
-            "home", text_of(settings(self._pair.source, target, name=name, rsync=CHECKSUM))
-        )
+        self._running.write("home", text_of(settings(self._pair.source, target, name=name, rsync=CHECKSUM)))
 
     def _ambush(self, number: int, victim: str) -> Ambush:
         self._running.start("home", wait=False)

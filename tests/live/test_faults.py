@@ -11,10 +11,11 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.comparing import age, tree
-from helpers.daemon import Daemon, settings, text_of
+from helpers.daemon import UNLIMITED, Daemon, settings, text_of
 from helpers.fakersync import FakeRsync
 from helpers.servers import ADDRESS, RsyncDaemon, Sshd
 from helpers.waiting import wait_until
@@ -207,10 +208,10 @@ def unprivileged(daemons: Callable[..., Daemon]) -> Daemon:
     return daemons(prefix=["setpriv", f"--bounding-set={without}", f"--inh-caps={without}"])
 
 
-def start(daemon: Daemon, pair: Pair) -> None:
+def start(daemon: Daemon, pair: Pair, **more: Any) -> None:
     """Start a daemon on this one sync."""
     age(pair.source)
-    daemon.write("home", text_of(pair.settings()))
+    daemon.write("home", text_of(pair.settings(**more)))
     daemon.start("home")
 
 
@@ -271,7 +272,7 @@ def test_unreadable_file_in_an_existing_target_does_not_stand_for_the_full_sync(
     (local.target / "extra").mkdir(parents=True)
     os.chown(local.source / "secret", 1, 1)
     (local.source / "secret").chmod(0o600)
-    start(unprivileged, local)
+    start(unprivileged, local, brake=UNLIMITED)
     wait_until((local.target / "directory").exists, "the rest is mirrored", describe=unprivileged.log)
     wait_until(lambda: not (local.target / "extra").exists(), "extra is deleted", describe=unprivileged.log)
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.comparing import ARCHIVE
+from helpers.daemon import UNLIMITED
 from helpers.waiting import wait_until
 from live.conftest import Pair, StartDaemon
 
@@ -25,7 +26,7 @@ def test_each_side_has_rules_of_its_own(pair: Pair, daemon: StartDaemon) -> None
         (pair.source / path).parent.mkdir(parents=True, exist_ok=True)
         (pair.source / path).write_text("of the source")
     options = (*ARCHIVE, *(f"--filter={rule}" for rule in RULES))
-    running = daemon(pair.settings(filter=RULES))
+    running = daemon(pair.settings(filter=RULES, brake=UNLIMITED))
     running.wait_until_mirrored("home", pair.source, pair.target, options, is_ignored=is_theirs)
     assert {path.name for path in pair.target.iterdir()} == {"a", "plain", "protected", "protected too"}
     assert (pair.target / "a" / "x" / "theirs").exists()
@@ -48,7 +49,7 @@ def test_excluded_files_of_the_target_can_be_deleted(some_pair: Pair, daemon: St
         (some_pair.source / name).parent.mkdir(parents=True, exist_ok=True)
         (some_pair.source / name).write_text("of the source")
     options = (*ARCHIVE, "--delete-excluded", *(f"--filter={rule}" for rule in rules))
-    running = daemon(some_pair.settings(filter=rules, rsync={"delete_excluded": True}))
+    running = daemon(some_pair.settings(filter=rules, rsync={"delete_excluded": True}, brake=UNLIMITED))
 
     def wait() -> None:
         running.wait_until_mirrored(

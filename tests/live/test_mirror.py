@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from helpers.comparing import ARCHIVE, rsync_differences
+from helpers.daemon import UNLIMITED
 from helpers.waiting import wait_until
 from live.conftest import Pair, StartDaemon, needs_root
 
@@ -237,7 +238,7 @@ def test_existing_target_is_made_equal(some_pair: Pair, daemon: StartDaemon) -> 
     (some_pair.target / "directory" / "extra").mkdir()
     (some_pair.target / "directory" / "extra" / "file").write_text("goes")
     (some_pair.target / "directory" / "same").chmod(0o600)
-    running = daemon(some_pair.settings())
+    running = daemon(some_pair.settings(brake=UNLIMITED))
     running.wait_until_mirrored("home", some_pair.source, some_pair.target)
 
 
@@ -294,7 +295,7 @@ def test_excluded_files_are_neither_sent_nor_deleted(pair: Pair, daemon: StartDa
     (pair.source / "cache" / "ours").write_text("not sent")
     (pair.source / "directory" / "cache").mkdir(parents=True)
     (pair.source / "file").write_text("sent")
-    running = daemon(pair.settings(exclude=patterns))
+    running = daemon(pair.settings(exclude=patterns, brake=UNLIMITED))
     running.wait_until_mirrored(
         "home", pair.source, pair.target, (*ARCHIVE, *_filters(patterns)), is_ignored=is_excluded
     )
@@ -339,7 +340,7 @@ def test_delete_setting(some_pair: Pair, daemon: StartDaemon, delete: bool | str
     (some_pair.source / "file").write_text("file")
     (some_pair.source / "directory" / "below").mkdir(parents=True)
     (some_pair.source / "directory" / "below" / "file").write_text("file")
-    running = daemon(some_pair.settings(delete=delete))
+    running = daemon(some_pair.settings(delete=delete, brake=UNLIMITED))
     running.wait_for_state("home", "in-sync")
     old = {"old", "old directory"} if delete in (False, "running") else set()
     assert {path.name for path in (some_pair.target / "quiet").iterdir()} == old

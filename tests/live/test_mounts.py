@@ -80,9 +80,7 @@ def test_another_file_system_is_watched(watched: Watched, mount: Mount) -> None:
     watched.check_watches()
 
 
-def test_another_file_system_is_left_out_where_only_one_is_asked_for(
-    watched: Watched, mount: Mount
-) -> None:
+def test_another_file_system_is_left_out_where_only_one_is_asked_for(watched: Watched, mount: Mount) -> None:
     tmpfs(mount, watched.root / "b")
     (watched.root / "b" / "sub").mkdir()
     watched.scope = Scope(watched.filters.excludes, one_file_system=True)
@@ -95,9 +93,7 @@ def test_another_file_system_is_left_out_where_only_one_is_asked_for(
 
 
 @pytest.mark.parametrize("one_file_system", [False, True])
-def test_what_is_mounted_on_a_new_directory(
-    watched: Watched, mount: Mount, one_file_system: bool
-) -> None:
+def test_what_is_mounted_on_a_new_directory(watched: Watched, mount: Mount, one_file_system: bool) -> None:
     watched.scope = Scope(watched.filters.excludes, one_file_system=one_file_system)
     watched.watcher = watched.new_watcher()
     watched.start()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from helpers.comparing import age, differences, tree
-from helpers.daemon import Daemon, text_of
+from helpers.daemon import UNLIMITED, Daemon, text_of
 from helpers.waiting import wait_until
 from live.conftest import Pair, StartDaemon, needs_root
 
@@ -106,7 +106,7 @@ def go_through(names: list[bytes], pair: Pair, daemon: StartDaemon) -> None:
     for name in names:
         source.write(b"before " + name, b"known", name)
     # In the end everything goes.
-    running = daemon(pair.settings(brake={"max_deletes": "unlimited"}))
+    running = daemon(pair.settings(brake=UNLIMITED))
     running.wait_until_mirrored("home", pair.source, pair.target)
 
     for name in names:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from helpers.comparing import differences, rsync_differences
+from helpers.daemon import UNLIMITED
 from live.conftest import Pair, StartDaemon
 
 pytestmark = pytest.mark.live
@@ -129,7 +130,7 @@ def test_program(
 ) -> None:
     (some_pair.source / "sample").write_text("shows that the target keeps nanoseconds")
     # git packs what were many files
-    running = daemon(some_pair.settings(brake={"max_deletes": "unlimited"}))
+    running = daemon(some_pair.settings(brake=UNLIMITED))
     running.wait_for_state("home", "in-sync")
     (tmp_path / "aside").mkdir()
     for _step in program(some_pair.source, tmp_path / "aside"):

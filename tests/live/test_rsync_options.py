@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from helpers.comparing import age, assert_mirrored
-from helpers.daemon import Daemon, settings, text_of
+from helpers.daemon import UNLIMITED, Daemon, settings, text_of
 from helpers.servers import ADDRESS, RsyncDaemon, Sshd
 from helpers.waiting import wait_until
 from live.conftest import Pair, StartDaemon, needs_root
@@ -284,7 +284,7 @@ def test_a_dry_run_changes_nothing_and_says_so(daemon: StartDaemon, local: Pair)
     assert os.listdir(local.target) == ["kept"]
     assert started.status("home")["state"] == "degraded"
     # in earnest it begins anew
-    started.write("home", text_of(local.settings(brake={"max_deletes": "unlimited"})))
+    started.write("home", text_of(local.settings(brake=UNLIMITED)))
     assert started.command("reload").returncode == 0
     started.wait_until_mirrored("home", local.source, local.target)
 
@@ -346,7 +346,7 @@ def test_when_what_is_gone_is_deleted(pair: Pair, folder: Path, daemons: Any) ->
             _fill(sources[mode] / name)
         _fill(targets[mode] / "kept/foreign")
         address = pair.address.replace(pair.target.name, targets[mode].name)
-        more = {**pair.more, "name": mode, "delete": delete, "brake": {"max_deletes": "unlimited"}}
+        more = {**pair.more, "name": mode, "delete": delete, "brake": UNLIMITED}
         syncs.append(settings(sources[mode], address, **more))
     daemon.write("home", text_of(*syncs))
 
@@ -403,15 +403,13 @@ def test_a_peer_that_says_nothing_is_given_up_and_tried_again(
     ssh = folder / "ssh"
     ssh.write_text(
         f"#!/bin/sh\n[ -e {folder}/hang ] && exec sleep 1000\n"
-        f"exec ssh -p {section['port']} -i {section['identity_file']} {' '.join(words)} \"$@\"\n"
+        f'exec ssh -p {section["port"]} -i {section["identity_file"]} {" ".join(words)} "$@"\n'
     )
     ssh.chmod(0o755)
     (folder / "hang").touch()
     (local.source / "file").write_text("first")
     started = daemon(
-        settings(
-            local.source, f"{ADDRESS}:{local.target}", name="home", rsync={"rsh": str(ssh)}, timeout=1
-        )
+        settings(local.source, f"{ADDRESS}:{local.target}", name="home", rsync={"rsh": str(ssh)}, timeout=1)
     )
     status = started.wait_for_state("home", "unreachable")
     assert "timeout" in status["reason"]

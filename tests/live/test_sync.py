@@ -266,9 +266,7 @@ def test_a_process_that_hangs_is_waited_for_as_well(slow: Pair, daemon: StartDae
     assert_equal(slow)
 
 
-def test_it_waits_for_what_replaces_an_overflowed_queue(
-    slow: Pair, daemon: StartDaemon, wait: Wait
-) -> None:
+def test_it_waits_for_what_replaces_an_overflowed_queue(slow: Pair, daemon: StartDaemon, wait: Wait) -> None:
     for name in ("one", "two"):
         (slow.source / name).touch()
     running = daemon(slow.settings())
@@ -338,9 +336,7 @@ def test_the_time_is_over(slow: Pair, fake: FakeRsync, daemon: StartDaemon) -> N
     assert "not everything is on the target of home after 1 s" in done.stderr
 
 
-def test_a_client_that_is_interrupted(
-    slow: Pair, fake: FakeRsync, daemon: StartDaemon, wait: Wait
-) -> None:
+def test_a_client_that_is_interrupted(slow: Pair, fake: FakeRsync, daemon: StartDaemon, wait: Wait) -> None:
     running = daemon(slow.settings(rsync={"binary": str(fake.path)}))
     running.sync("home")
     fake.become(10)
@@ -391,9 +387,7 @@ def test_the_sync_is_changed_and_then_taken_out_of_the_configuration(
     assert "there is no sync 'home'" in waiting.tells()
 
 
-def test_a_sync_that_was_given_up(
-    slow: Pair, folder: Path, daemon: StartDaemon, wait: Wait
-) -> None:
+def test_a_sync_that_was_given_up(slow: Pair, folder: Path, daemon: StartDaemon, wait: Wait) -> None:
     """One of two, so that the service goes on."""
     (folder / "other").mkdir()
     running = daemon(

@@ -144,9 +144,7 @@ def follow(
 def test_a_copy_that_only_follows_stays_true(folder: Path, request: pytest.FixtureRequest) -> None:
     @settings(max_examples=20_000 if request.config.getoption("--full") else 300)
     @given(st.lists(OPERATIONS, max_size=8), st.lists(STEPS, max_size=25), EXCLUDES)
-    def stays_true(
-        before: list[Operation], steps: list[tuple[Any, ...]], excludes: tuple[str, ...]
-    ) -> None:
+    def stays_true(before: list[Operation], steps: list[tuple[Any, ...]], excludes: tuple[str, ...]) -> None:
         follow(folder, before, steps, excludes)
 
     stays_true()

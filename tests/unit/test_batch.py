@@ -127,9 +127,7 @@ def test_one_mark(path: bytes, mark: tuple[Depth, bool], expected: dict[str, set
         ({}, {}),
     ],
 )
-def test_several_marks(
-    marks: dict[bytes, tuple[Depth, bool]], expected: dict[str, set[bytes]]
-) -> None:
+def test_several_marks(marks: dict[bytes, tuple[Depth, bool]], expected: dict[str, set[bytes]]) -> None:
     assert lists(marks) == expected
 
 

@@ -150,9 +150,7 @@ def test_intents_and_what_was_dirty_are_loaded_with_it(
     new: Callable[..., Checkpoints], clock: Clock
 ) -> None:
     one = new()
-    moment = take(
-        one, clock, dirty={b"d/\xff\n": Mark(LEVEL, exact=False)}, in_flight={b"large": FILE}
-    )
+    moment = take(one, clock, dirty={b"d/\xff\n": Mark(LEVEL, exact=False)}, in_flight={b"large": FILE})
     one.intend({b"f": FILE, b"": Mark(LEVEL | ENTRY, exact=False)}, [Move(b"a", b"b", True)])
     during = clock.moment.realtime
     assert loaded(new()).intents == {
@@ -170,9 +168,7 @@ def test_both_ends_of_a_move_are_what_they_are_besides() -> None:
     assert marks == {b"a": Mark(ENTRY | SUBTREE, exact=True), b"b": Mark(SUBTREE, exact=True)}
 
 
-def test_intents_go_to_both_until_the_next_one_counts(
-    new: Callable[..., Checkpoints], clock: Clock
-) -> None:
+def test_intents_go_to_both_until_the_next_one_counts(new: Callable[..., Checkpoints], clock: Clock) -> None:
     one = new()
     take(one, clock)
     one.intend({b"before": FILE})
@@ -187,9 +183,7 @@ def test_intents_go_to_both_until_the_next_one_counts(
     assert len(os.listdir(one.folder)) == 2
 
 
-def test_what_could_not_be_written_changes_nothing(
-    new: Callable[..., Checkpoints], clock: Clock
-) -> None:
+def test_what_could_not_be_written_changes_nothing(new: Callable[..., Checkpoints], clock: Clock) -> None:
     one = new()
     take(one, clock)
     one.intend({b"before": FILE})
@@ -492,9 +486,7 @@ def test_a_snapshot_torn_at_any_length(new: Callable[..., Checkpoints], clock: C
         assert reason(new()) == "the state is torn or damaged"
 
 
-def test_intents_torn_at_any_length_are_those_before(
-    new: Callable[..., Checkpoints], clock: Clock
-) -> None:
+def test_intents_torn_at_any_length_are_those_before(new: Callable[..., Checkpoints], clock: Clock) -> None:
     one = prepared(new, clock)
     path = one.folder / "intents-1"
     whole, restore = path.read_bytes(), restored(one.folder)
@@ -527,9 +519,7 @@ def test_every_flipped_bit_is_noticed(
 @pytest.mark.parametrize(
     "content", [b"\0" * 4096, b"\xff\xfe", b"null", b"[]", b"{}\n", b"[" * 100_000, b"17\n" + b"\0" * 40]
 )
-def test_a_foreign_file(
-    new: Callable[..., Checkpoints], clock: Clock, name: str, content: bytes
-) -> None:
+def test_a_foreign_file(new: Callable[..., Checkpoints], clock: Clock, name: str, content: bytes) -> None:
     one = prepared(new, clock)
     (one.folder / name).write_bytes(content)
     reason(new())
@@ -583,9 +573,7 @@ def test_a_missing_file_of_intents_in_between(new: Callable[..., Checkpoints], c
     assert "part of the state is missing" in reason(new())
 
 
-def test_a_state_that_can_be_neither_read_nor_removed(
-    new: Callable[..., Checkpoints], clock: Clock
-) -> None:
+def test_a_state_that_can_be_neither_read_nor_removed(new: Callable[..., Checkpoints], clock: Clock) -> None:
     one = new()
     (one.folder / "snapshot").mkdir(parents=True)
     distrust = one.load(GROUND)

@@ -42,9 +42,7 @@ def dice() -> random.Random:
     return seeded(1)
 
 
-def crash(
-    child: Child, start: float, dice: random.Random, *, lived: float = LONG, batches: int = 0
-) -> bool:
+def crash(child: Child, start: float, dice: random.Random, *, lived: float = LONG, batches: int = 0) -> bool:
     """Let one process live and crash; return whether another one follows."""
     child.started(4711, start, 30.0)
     child.take_status(replace(child.status, state=State.IN_SYNC, batches=batches))

@@ -60,9 +60,7 @@ def test_a_user_who_keeps_them_elsewhere(monkeypatch: pytest.MonkeyPatch) -> Non
     assert environment.configuration_directory() == Path("/c/lsyncd.d")
 
 
-@pytest.mark.parametrize(
-    ("value", "folder"), [("/a/b", "/a/b"), ("/a:/b", "/a"), ("", None), (":/b", None)]
-)
+@pytest.mark.parametrize(("value", "folder"), [("/a/b", "/a/b"), ("/a:/b", "/a"), ("", None), (":/b", None)])
 def test_systemds_variable_goes_before_the_default(
     value: str, folder: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -133,9 +131,7 @@ def test_a_folder_is_made_with_those_above_it(tmp_path: Path) -> None:
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_folder_that_is_there_is_only_ever_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_is_there_is_only_ever_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid)
     tmp_path.chmod(0o777)
     environment.make_directory(tmp_path, 0o755)

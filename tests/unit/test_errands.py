@@ -71,7 +71,7 @@ class FakeMirror:
     def target_identity(self) -> Steps[Identity | Verdict | None]:
         self.asked.append("target")
         # The last answer stays.
-        return (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         yield
 
     def count_full_sync(self) -> Steps[Deletions]:

@@ -33,9 +33,7 @@ class Case:
         self.source = folder / "source"
         for path in (self.source, folder / "target"):
             path.mkdir()
-        self.sync = sync = make_sync(
-            source=str(self.source), target=local_target(str(folder / "target"))
-        )
+        self.sync = sync = make_sync(source=str(self.source), target=local_target(str(folder / "target")))
         self.entries: list[Entry] = []
         self.loop = Loop()
         self.checkpoints = Checkpoints(folder / "state", sync)
@@ -120,9 +118,7 @@ def test_what_a_batch_may_change_is_on_disk_before_it_begins(kept: Case) -> None
         }
 
 
-def test_a_checkpoint_that_is_made_meanwhile_has_it_all(
-    kept: Case, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_checkpoint_that_is_made_meanwhile_has_it_all(kept: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Checkpoints, "due_in", lambda _self: 0.0)
     with kept.ledger.at_work({b"f": FILE}):
         kept.ledger.run_begins(run_of(Shape.LEVELS, b"d"))

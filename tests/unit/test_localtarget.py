@@ -52,9 +52,7 @@ def test_a_target_that_cannot_be_looked_at(
     assert verdict.outcome is Outcome.FAIL and "Input/output error" in verdict.message
 
 
-def test_a_target_that_hangs(
-    tmp_path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_target_that_hangs(tmp_path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     monkeypatch.setattr(localtarget, "ANSWER_SECONDS", 0.0)
     monkeypatch.setattr(os, "statvfs", lambda _path: os.read(reading, 1))

@@ -205,9 +205,7 @@ def test_the_kernel_names_the_sender(children: ChildSocket) -> None:
     assert received(children) == [Message(pid, {"WATCHDOG": "1", "MAINPID": "1"})]
 
 
-def test_descriptors_that_somebody_passes_are_closed(
-    children: ChildSocket, sender: socket.socket
-) -> None:
+def test_descriptors_that_somebody_passes_are_closed(children: ChildSocket, sender: socket.socket) -> None:
     before = os.listdir("/proc/self/fd")
     for count in (1, 3, 4, 5, 50, 250):
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [sender.fileno()] * count))]

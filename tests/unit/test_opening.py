@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,8 @@ def root(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
     descriptor = os.open(tmp_path, os.O_RDONLY)
     yield descriptor
     os.close(descriptor)
+    # pytest's own cleaning does not come to an end of so many levels
+    subprocess.run(["rm", "-rf", *tmp_path.iterdir()], check=True)
 
 
 def open_descriptors() -> int:

@@ -90,9 +90,7 @@ class Tree:
         one_file_system: bool = False,
     ) -> dict[bytes, tuple[Depth, bool]]:
         """Return depth and exactness of each path that is found; one that is found twice has both."""
-        walk = Rescan(
-            os.fsencode(self.root), self.known(), is_excluded, one_file_system=one_file_system
-        )
+        walk = Rescan(os.fsencode(self.root), self.known(), is_excluded, one_file_system=one_file_system)
         found: dict[bytes, tuple[Depth, bool]] = {}
         while not walk.done:
             for path, depth, exact, _sign in walk.step(entries):
@@ -376,9 +374,7 @@ def test_a_touched_directory_that_stayed_in_its_place_is_what_it_was(tree: Tree,
 
 @pytest.mark.parametrize("depth", [ENTRY, LEVEL])
 @pytest.mark.parametrize("moved", ["a", "a/b"])
-def test_a_touched_directory_that_was_away_is_looked_through(
-    tree: Tree, depth: Depth, moved: str
-) -> None:
+def test_a_touched_directory_that_was_away_is_looked_through(tree: Tree, depth: Depth, moved: str) -> None:
     """The run may have meant another one: a/b was a file for a moment, or held other names."""
     tree.make("a/b/f", "a/b/c/g")
     tree.remember()

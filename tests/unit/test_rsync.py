@@ -251,9 +251,7 @@ def test_percentages_of_recursive_runs_are_passed_on(bench: Bench) -> None:
         (25, Outcome.BRAKE, False),
     ],
 )
-def test_a_run_that_fails_ends_the_batch(
-    bench: Bench, code: int, outcome: Outcome, broke_off: bool
-) -> None:
+def test_a_run_that_fails_ends_the_batch(bench: Bench, code: int, outcome: Outcome, broke_off: bool) -> None:
     report = bench.batch(ALL_SHAPES, ended(), ended(), ended(code))
     assert len(bench.runs.seen) == 3
     assert report.is_whole and report.verdict.outcome is outcome
@@ -438,9 +436,7 @@ def test_it_is_asked_only_twice(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(("may_create", "target"), [(True, "/target/"), (False, "/target/.")])
-def test_only_the_first_full_sync_may_create_the_target(
-    bench: Bench, may_create: bool, target: str
-) -> None:
+def test_only_the_first_full_sync_may_create_the_target(bench: Bench, may_create: bool, target: str) -> None:
     report = bench.drive(bench.mirror.full_sync(may_create=may_create, sample=None))
     assert bench.runs.seen == [("-r --delete", [])]
     assert bench.runs.arguments[0][-2:] == ["./", target]
@@ -507,9 +503,7 @@ def test_what_a_batch_would_delete_is_counted_in_all_its_runs(bench: Bench) -> N
     assert deletions.topmost[:2] == (b"d/\n", b"d/\n") and deletions.topmost[-1] == b"gone/"
 
 
-def test_what_is_gone_is_counted_by_name(
-    source: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_gone_is_counted_by_name(source: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(source, loop, monkeypatch, delete=Delete.RUNNING)
     bench.runs_say(COUNTED)
     deletions = bench.drive(bench.mirror.count_batch({b"d/gone": EXACT_ENTRY}))
@@ -522,9 +516,7 @@ def test_what_is_gone_is_counted_by_name(
 
 @pytest.mark.parametrize(("code", "is_counted"), [(0, True), (23, True), (24, True), (12, False)])
 @pytest.mark.parametrize("full", [False, True])
-def test_a_count_that_broke_off_is_no_count(
-    bench: Bench, full: bool, code: int, is_counted: bool
-) -> None:
+def test_a_count_that_broke_off_is_no_count(bench: Bench, full: bool, code: int, is_counted: bool) -> None:
     mirror = bench.mirror
     steps = mirror.count_full_sync() if full else mirror.count_batch({b"d/file": EXACT_ENTRY})
     answer = bench.drive(steps, ended(code, output=b""))
@@ -582,9 +574,7 @@ def test_more_than_allowed_is_the_brake_whatever_the_exit_status(bench: Bench) -
     assert not bench.batch(ALL_SHAPES).is_whole
 
 
-def test_temporary_files_are_not_counted(
-    source: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_temporary_files_are_not_counted(source: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     bench = Bench(source, loop, monkeypatch, delete=Delete.NEVER)
     bench.batch({b"d/file": EXACT_ENTRY}, ended(-9))
     bench.mirror.commands.allowance = 0

@@ -503,9 +503,7 @@ def watch_numbers(watched: Watched) -> dict[bytes, int]:
     return {tree.path(node): wd for wd, node in tree._by_wd.items()}
 
 
-def test_a_directory_that_moves_keeps_its_watches(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_directory_that_moves_keeps_its_watches(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     before = watch_numbers(watched)
     listed = []
     monkeypatch.setattr(os, "scandir", lambda path: listed.append(path))
