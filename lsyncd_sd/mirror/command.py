@@ -50,12 +50,16 @@ class Shape(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One rsync command, what it reads on its standard input, and the paths it was asked for."""
+    """One rsync command, what it reads on its standard input, and the paths it was asked for.
+
+    `is_dry`: it changes nothing, and is only to show what the command would do.
+    """
 
     shape: Shape
     arguments: list[str]
     stdin: bytes
     paths: frozenset[bytes]
+    is_dry: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Protocol
 
 from lsyncd_sd.mirror.attribution import unescaped
-from lsyncd_sd.mirror.command import Run, Shape
+from lsyncd_sd.mirror.command import Run
 from lsyncd_sd.mirror.outcome import Outcome, Verdict
 from lsyncd_sd.mirror.process import OnOutput
 from lsyncd_sd.mirror.report import Report
@@ -32,7 +32,7 @@ def counting(run: Run) -> Run:
         option for option in run.arguments[:end] if not option.startswith(("--info=", "--max-delete="))
     ]
     arguments = [*options, "-n", "--out-format=%i %n", *run.arguments[end:]]
-    return replace(run, shape=Shape.PROBE, arguments=arguments)
+    return replace(run, arguments=arguments, is_dry=True)
 
 
 MakeRun = Callable[[], Run | None]

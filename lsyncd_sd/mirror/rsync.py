@@ -97,8 +97,20 @@ class RsyncMirror:
         return report.verdict
 
     def count_full_sync(self) -> Steps[Deletions | Verdict]:
-        """Return what a full sync would delete now; a verdict if that cannot be known."""
-        return count(self._one_run, [lambda: self._full_run(may_create=False)])
+        """Return what a full sync would delete now, with its repetition; a verdict if that cannot be known.
+
+        A run skips its deletions where it meets what cannot be read; the repetition leaves that out.
+        """
+        known = frozenset(self.commands.unreadable)
+        makers = [lambda: self._full_run(may_create=False)]
+        try:
+            counted = yield from count(self._one_run, makers)
+            if self.commands.unreadable - known:
+                counted = yield from count(self._one_run, makers)
+        finally:
+            # Left out from the first run on, it would be told to nobody.
+            self.commands.unreadable = set(known)
+        return counted
 
     def count_batch(self, marks: Marks) -> Steps[Deletions | Verdict]:
         """Return what a batch of `marks` would delete now; a verdict if that cannot be known."""
@@ -106,7 +118,11 @@ class RsyncMirror:
             partial(self._batch_run, marks, shape) for shape in _BATCH_SHAPES
         ]
         makers += [lambda run=run: run for run in self._gone_runs(marks)]  # type: ignore[misc]
-        return count(self._one_run, makers)
+        known = frozenset(self.commands.unreadable)
+        try:
+            return (yield from count(self._one_run, makers))
+        finally:
+            self.commands.unreadable = set(known)
 
     def needs_counting(self, marks: Marks, limit: int) -> bool:
         """Tell whether a batch of `marks` may delete more than `limit`, as far as can be seen here."""
@@ -366,7 +382,9 @@ class RsyncMirror:
                 report.failed = self._failed_in_part(run, self._attribute(run, result))
             case _:
                 report.is_whole = True
-                if verdict.outcome in _BROKEN_OFF and run.shape in _LISTED_SHAPES:
+                if run.is_dry:
+                    pass
+                elif verdict.outcome in _BROKEN_OFF and run.shape in _LISTED_SHAPES:
                     report.failed = self._broken_off(run)
                 elif run.shape in _CONTENT_SHAPES:
                     # Where no level removes the temporary file it stays: nobody has its name.

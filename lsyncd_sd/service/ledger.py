@@ -90,7 +90,7 @@ class Ledger:
 
     def run_begins(self, run: Run) -> None:
         """Have on disk what this command may change besides, for what stands there now is not what stood."""
-        if self._at_work and run.shape is not Shape.PROBE:
+        if self._at_work and run.shape is not Shape.PROBE and not run.is_dry:
             self._intend(dict.fromkeys(run.paths, _TOUCHES[run.shape]))
 
     def _intend(self, marks: Marks) -> None:

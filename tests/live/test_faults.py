@@ -277,6 +277,24 @@ def test_unreadable_file_in_an_existing_target_does_not_stand_for_the_full_sync(
     wait_until(lambda: not (local.target / "extra").exists(), "extra is deleted", describe=unprivileged.log)
 
 
+def test_what_a_foreign_target_holds_is_seen_past_an_unreadable_directory(
+    local: Pair, unprivileged: Daemon
+) -> None:
+    """A run that meets it deletes nothing, and so a dry run shows nothing; but its repetition would."""
+    (local.source / "closed").mkdir()
+    (local.source / "closed").chmod(0)
+    (local.source / "file").write_text("file")
+    (local.target / "foreign").mkdir(parents=True)
+    start(unprivileged, local)
+    reason = unprivileged.wait_for_state("home", "held")["reason"]
+    assert "would delete 1 entry on the target: foreign/" in reason
+    assert unprivileged.command("accept", "home").returncode == 0
+    unprivileged.wait_for_state("home", "degraded")
+    assert {path.name for path in local.target.iterdir()} == {"file", "closed"}
+    (local.source / "closed").chmod(0o755)
+    unprivileged.wait_until_mirrored("home", local.source, local.target)
+
+
 def test_modes_that_keep_rsync_out_are_put_right(local: Pair, unprivileged: Daemon) -> None:
     (local.source / "directory").mkdir()
     (local.source / "directory" / "file").write_text("first")

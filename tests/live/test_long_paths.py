@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
+from helpers.daemon import UNLIMITED
 from helpers.waiting import wait_until
 from live.conftest import Pair, StartDaemon
 
@@ -54,7 +55,7 @@ def test_a_path_that_is_too_long_is_named_and_holds_back_nothing(
     # what comes after the path is deleted by no run that meets it
     (local.target / "later").mkdir(parents=True)
     (local.target / "later" / "only here").write_text("old")
-    started = daemon(local.settings())
+    started = daemon(local.settings(brake=UNLIMITED))
     status = started.wait_for_state("home", "degraded")
     assert "filename overflows max-path len by 5" in status["reason"]
     # the full sync came to its deletions, and to what is beside the path

@@ -128,4 +128,4 @@ def test_a_count_has_no_limit_and_no_progress() -> None:
     words = counting(run).arguments
     assert not [word for word in words if word.startswith(("--max-delete", "--info"))]
     assert words[words.index("--") :] == run.arguments[run.arguments.index("--") :]
-    assert counting(run).shape is Shape.PROBE
+    assert counting(run).is_dry and not run.is_dry

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,7 @@ def test_what_a_batch_may_change_is_on_disk_before_it_begins(kept: Case) -> None
         kept.ledger.run_begins(run_of(Shape.LEVELS, b"", b"d"))
         kept.ledger.run_begins(run_of(Shape.EXACT_SUBTREES, b"f"))
         kept.ledger.run_begins(run_of(Shape.PROBE, b"probe"))
+        kept.ledger.run_begins(replace(run_of(Shape.FULL, b"counted"), is_dry=True))
         assert kept.known_intents() == {
             b"large": ENTRY,
             b"f": ENTRY | Depth.SUBTREE,

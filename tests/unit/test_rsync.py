@@ -489,6 +489,16 @@ def test_what_a_full_sync_would_delete_is_counted(bench: Bench) -> None:
     assert "--max-delete=0" not in bench.runs.arguments[0], "it would end the count"
 
 
+def test_what_keeps_a_full_sync_from_deleting_is_left_out_of_the_count(bench: Bench) -> None:
+    message = f'rsync: [sender] opendir "{bench.source}/d" failed: Permission denied (13)\n'
+    bench.runs_say(COUNTED)
+    deletions = bench.drive(bench.mirror.count_full_sync(), ended(23, message.encode()), ended())
+    assert len(deletions) == 3, "the second count replaces the first"
+    assert bench.runs.seen == [("-r -n --delete", [])] * 2
+    assert ["--exclude=/d" in arguments for arguments in bench.runs.arguments] == [False, True]
+    assert bench.mirror.commands.unreadable == set(), "nobody would be told of it"
+
+
 def test_what_a_batch_would_delete_is_counted_in_all_its_runs(bench: Bench) -> None:
     bench.runs_say(COUNTED)
     deletions = bench.drive(bench.mirror.count_batch(ALL_SHAPES))
