@@ -157,6 +157,12 @@ class Daemon:
                     found.append(pid)
         return found
 
+    def signal_named(self, name: str, number: int, choose: slice = slice(None)) -> None:
+        """Send a signal to the processes of this command name, or some of them; they may end meanwhile."""
+        for pid in self.processes_named(name)[choose]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
     def log(self) -> str:
         """Return all it has written so far."""
         return self.log_path.read_text(errors="backslashreplace") if self.log_path.exists() else ""

@@ -116,8 +116,7 @@ def strike(running: Daemon, victim: str) -> None:
     # The rsyncs at the same time, as systemd and the parent do: they must not tidy up.
     os.kill(running.child("home"), signal.SIGSTOP)
     for number in (signal.SIGSTOP, signal.SIGKILL):
-        for pid in running.processes_named("rsync"):
-            os.kill(pid, number)
+        running.signal_named("rsync", number)
     if victim == "parent":
         running.kill()
         wait_until(lambda: not running.processes(), "all its processes are gone", describe=running.log)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -56,13 +55,6 @@ PATIENT = ("target-full", "held")
 # Enough for rsync to be at it when the test comes to kill it.
 BIG = os.urandom(2_000_000)
 SLOW = {"bwlimit": 1500, "whole_file": True}
-
-
-def kill_named(running: Daemon, name: str, choose: slice = slice(None)) -> None:
-    """Kill the processes of a daemon with this command name, or some of them."""
-    for pid in running.processes_named(name)[choose]:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 class Case:
@@ -143,7 +135,7 @@ def test_hanging_rsync_stops_nobody_else(folder: Path, daemon: StartDaemon, full
     assert running.command("restart", hung.name).returncode == 0
     if not full:
         # a process that is told to end gives what it has started ten seconds
-        kill_named(running, "sleep")
+        running.signal_named("sleep", signal.SIGKILL)
     running.wait_until_mirrored(hung.name, hung.source, hung.target)
 
 
@@ -182,7 +174,7 @@ def test_killed_rsync_is_run_again(local: Pair, daemon: StartDaemon, when: str) 
         if when == "new directory":
             folder.rename(local.source / "directory" / "new")
     wait_until(lambda: temporary_files(local.target), "rsync writes", describe=running.log)
-    kill_named(running, "rsync")
+    running.signal_named("rsync", signal.SIGKILL)
     running.wait_until_mirrored("home", local.source, local.target)
     assert temporary_files(local.target) == []
 
@@ -192,7 +184,7 @@ def test_one_process_of_rsync_is_killed(local: Pair, daemon: StartDaemon, index:
     (local.source / "big").write_bytes(BIG)
     running = daemon(local.settings(rsync=SLOW))
     wait_until(lambda: temporary_files(local.target), "rsync writes", describe=running.log)
-    kill_named(running, "rsync", slice(index, index + 1))
+    running.signal_named("rsync", signal.SIGKILL, slice(index, index + 1))
     running.wait_until_mirrored("home", local.source, local.target)
     assert temporary_files(local.target) == []
 

@@ -189,8 +189,10 @@ def test_what_a_killed_batch_left_is_removed_where_nothing_is_deleted(
     wait_until(half_sent, "rsync writes", describe=running.log)
     child = running.child("home")
     # All at once, as when the machine stops: rsync has no time to remove it.
-    for pid in (child, *running.processes_named("rsync")):
-        os.kill(pid, signal.SIGKILL)
+    os.kill(child, signal.SIGSTOP)
+    for number in (signal.SIGSTOP, signal.SIGKILL):
+        running.signal_named("rsync", number)
+    os.kill(child, signal.SIGKILL)
     running.wait_until_mirrored("home", local.source, local.target)
     wait_until(lambda: not half_sent(), "it is removed", describe=running.log)
     assert full_syncs(running) == 1

@@ -348,8 +348,7 @@ def test_restart_does_not_undo_a_reload(one: Sync, two: Sync, folder: Path, daem
     # and once more, while they still stop: back to the beginning
     edit(running, one.settings(**slow))
     edit(running, one.settings(**slow, exclude=["*.tmp"]))
-    for pid in running.processes_named("sleep"):
-        os.kill(pid, signal.SIGKILL)
+    running.signal_named("sleep", signal.SIGKILL)
     wait_until(lambda: not Path(f"/proc/{old}").exists(), "the old process ends", describe=running.log)
     (one.source / "x.tmp").write_text("excluded")
     (one.source / "new").write_text("new")
