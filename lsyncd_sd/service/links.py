@@ -40,6 +40,7 @@ class LinkedNames:
         found = yield from self._found_in(marks)
         if not found:
             return dict(marks)
+        self._forget_gone({linked.inode for linked in found})
         if self._index.lacks(found):
             self._index.fill((yield from self._walk([b""])))
         self._index.add(found)
@@ -83,6 +84,14 @@ class LinkedNames:
 
         return walk
 
+    def _forget_gone(self, inodes: Iterable[Inode]) -> None:
+        """Take out the names that these files have no more."""
+        with self._open_source() as source:
+            for inode in inodes:
+                for path in list(self._index.others(inode)):
+                    if not source.is_file(path, inode):
+                        self._index.remove(inode, path)
+
     def _with_others(self, marks: Marks, found: Iterable[Linked]) -> dict[bytes, Mark]:
         together = dict(marks)
         with self._open_source() as source:
@@ -92,11 +101,10 @@ class LinkedNames:
         return together
 
     def _names(self, source: Source, inode: Inode) -> Iterator[bytes]:
-        """Yield the names that a file has now, and forget those that it had."""
+        """Yield the names of a file that are mirrored."""
         for path in sorted(self._index.others(inode)):
-            if not source.is_file(path, inode):
-                self._index.remove(inode, path)
-            elif not self._filters.hides(path, False):
+            # The walk may be old by now.
+            if source.is_file(path, inode) and not self._filters.hides(path, False):
                 yield path
 
 

@@ -95,33 +95,39 @@ def _entries(root: int, directory: bytes) -> Iterator[tuple[bytes, os.stat_resul
 
 
 class LinkIndex:
-    """The names of each file that has several; empty until somebody needs it and fills it.
+    """The names of each file that had several when it was asked for, and how many it has elsewhere.
 
-    Once filled it stays complete: a new name is a change of the source, and what a batch carries is added.
-    A name that is there no more is left in until it is asked for: `others` is to be checked.
+    Elsewhere is outside of the source, or excluded. A file that has one name is not in it: when it gets
+    another one, nobody tells under which name it was there before. A name that is there no more is left in
+    until it is removed.
     """
 
     def __init__(self) -> None:
         self._names: dict[Inode, set[bytes]] = {}
+        self._elsewhere: dict[Inode, int] = {}
         self._size = 0
-        self._is_filled = False
 
     def lacks(self, found: Iterable[Linked]) -> bool:
-        """Tell whether one of these files may have names that are neither among them nor known."""
-        if self._is_filled:
-            return False
-        seen: dict[Inode, int] = {}
-        counts: dict[Inode, int] = {}
-        for linked in found:
-            seen[linked.inode] = seen.get(linked.inode, 0) + 1
-            counts[linked.inode] = linked.names
-        return any(seen[inode] < count for inode, count in counts.items())
+        """Tell whether one of these files may have names that are neither among them nor known.
+
+        Names that are there no more must have been removed, for their inode may be another file by now.
+        """
+        counts, seen = _grouped(found)
+        return any(
+            len(seen[inode] | self.others(inode)) + self._elsewhere.get(inode, 0) < count
+            for inode, count in counts.items()
+        )
 
     def fill(self, found: Iterable[Linked]) -> None:
-        """Take in the names of the whole source."""
+        """Take in the names of the whole source, as found there just now."""
+        found = list(found)
         self.forget()
-        self._is_filled = True
         self.add(found)
+        counts, seen = _grouped(found)
+        missing = {inode: count - len(seen[inode]) for inode, count in counts.items()}
+        self._elsewhere = {
+            inode: count for inode, count in missing.items() if count > 0 and inode in self._names
+        }
 
     def add(self, found: Iterable[Linked]) -> None:
         """Take in names; forget all if they are too many."""
@@ -143,9 +149,20 @@ class LinkIndex:
         names.discard(path)
         if not names:
             self._names.pop(inode, None)
+            self._elsewhere.pop(inode, None)
 
     def forget(self) -> None:
         """Know nothing: what changes was not followed for a while."""
         self._names = {}
+        self._elsewhere = {}
         self._size = 0
-        self._is_filled = False
+
+
+def _grouped(found: Iterable[Linked]) -> tuple[dict[Inode, int], dict[Inode, set[bytes]]]:
+    """Return how many names each file has at all, and which of them are among these."""
+    counts: dict[Inode, int] = {}
+    seen: dict[Inode, set[bytes]] = {}
+    for linked in found:
+        counts[linked.inode] = linked.names
+        seen.setdefault(linked.inode, set()).add(linked.path)
+    return counts, seen

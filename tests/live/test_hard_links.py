@@ -46,6 +46,18 @@ def one_more_name(source: Path) -> Steps:
     (source / "third").write_text("through the third")
 
 
+def a_name_for_a_file_that_had_one(source: Path) -> Steps:
+    """Others are known by then: only the new name is told of, not the one that was there."""
+    plant(source)
+    (source / "single").write_text("single")
+    yield
+    (source / "b/second").write_text("new content")
+    yield
+    os.link(source / "single", source / "a/double")
+    yield
+    (source / "a/double").write_text("through the second")
+
+
 def a_name_becomes_a_file_of_its_own(source: Path) -> Steps:
     """Editors write anew and rename: the other names keep the old content."""
     plant(source)
@@ -89,6 +101,7 @@ STORIES = [
     written_through_one_name,
     changed_attributes,
     one_more_name,
+    a_name_for_a_file_that_had_one,
     a_name_becomes_a_file_of_its_own,
     a_linked_copy_of_a_directory,
     a_directory_with_linked_files_is_renamed,

@@ -68,7 +68,25 @@ def test_the_index_lacks_what_nobody_has_looked_for() -> None:
     assert index.lacks(both[:1])
     assert not index.lacks(both)
     index.fill(both)
-    assert not index.lacks([Linked(b"c", OTHER, 5)])
+    assert not index.lacks(both[:1])
+
+
+def test_a_file_that_had_one_name_may_be_anywhere() -> None:
+    """It was not in the index, and its first name is no change of the source."""
+    index = LinkIndex()
+    index.fill([Linked(b"a", FILE, 2), Linked(b"b", FILE, 2)])
+    assert index.lacks([Linked(b"new", OTHER, 2)])
+    assert index.lacks([Linked(b"c", FILE, 4)])
+    assert not index.lacks([Linked(b"c", FILE, 3)])
+
+
+def test_names_elsewhere_are_not_looked_for_each_time() -> None:
+    index = LinkIndex()
+    index.fill([Linked(b"a", FILE, 3)])
+    assert not index.lacks([Linked(b"a", FILE, 3)])
+    assert index.lacks([Linked(b"a", FILE, 4)])
+    index.remove(FILE, b"a")
+    assert index.lacks([Linked(b"another file", FILE, 3)]), "it may have the number of one that is gone"
 
 
 def test_names_come_and_go() -> None:
