@@ -20,11 +20,10 @@ from lsyncd_sd.mirror.steps import Task
 from lsyncd_sd.plan.batch import Marks
 from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.collator import Collator, Limits
-from lsyncd_sd.plan.filters import Filter
-from lsyncd_sd.plan.guard import Hold, Identity
+from lsyncd_sd.plan.guard import Hold
 from lsyncd_sd.service.callbacks import Callbacks
 from lsyncd_sd.service.checkpoint import Checkpoints
-from lsyncd_sd.service.errands import Errands, SourceGate
+from lsyncd_sd.service.errands import Errands
 from lsyncd_sd.service.figures import Figures
 from lsyncd_sd.service.fullsyncs import FullSyncs, Stamp
 from lsyncd_sd.service.interruptions import (
@@ -37,8 +36,8 @@ from lsyncd_sd.service.interruptions import (
 from lsyncd_sd.service.journal import Journal
 from lsyncd_sd.service.lane import Lane
 from lsyncd_sd.service.ledger import Ledger, Look
-from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
+from lsyncd_sd.service.sourceside import SourceSide
 from lsyncd_sd.service.standing import Standing, state_of
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State
@@ -63,7 +62,7 @@ class Delivery:
         self,
         loop: Loop,
         sync: Sync,
-        filters: Filter,
+        source: SourceSide,
         store: Store,
         checkpoints: Checkpoints,
         locks: Locks,
@@ -73,19 +72,19 @@ class Delivery:
     ) -> None:
         self._loop = loop
         self._sync = sync
+        self._source = source
         self._journal = journal
         self._standing = standing
         self._callbacks = callbacks
         self._collator = Collator(Limits(sync.delay, sync.max_changes, sync.open_file_delay))
         # Nobody has watched until now.
         self._collator.rescan_begins()
-        self._gate = SourceGate(sync.source, one_file_system=sync.one_file_system)
-        mirror = RsyncMirror(loop, sync, filters, self._gate.open, self._progress)
-        self._links = LinkedNames(loop, self._gate.open, filters)
-        look = Look(callbacks.catch_up, callbacks.table, self._is_blind)
+        filters, gate = source.filters, source.gate
+        mirror = RsyncMirror(loop, sync, filters, gate.open, self._progress)
+        look = Look(source.catch_up, source.table, self._is_blind)
         self._ledger = Ledger(loop, sync.source, checkpoints, journal, self._collator, look)
         self._errands = Errands(
-            sync, filters, self._gate, mirror, self._links, self._ledger, store, locks, journal
+            sync, filters, gate, mirror, source.links, self._ledger, store, locks, journal
         )
         self._lane = Lane(loop, self._collator, self._errands, BackOff(random.Random()), self._lane_ended)  # noqa: S311
         self._back_off = BackOff(random.Random())  # noqa: S311  (jitter, not a secret)
@@ -122,11 +121,9 @@ class Delivery:
         """Whether nothing less than a full sync can make the target right."""
         return self._full_syncs.are_needed
 
-    def source_ready(self, identity: Identity) -> None:
+    def source_ready(self) -> None:
         """The source is watched from now on; what was missed is told by a rescan, or by a full sync."""
-        self._gate.identity = identity
         self._errands.source_came()
-        self._links.forget()
         self._is_settled = True
 
     def rescan_begins(self, reason: str, touched: Iterable[bytes]) -> None:
@@ -144,7 +141,6 @@ class Delivery:
 
     def source_lost(self) -> None:
         """Dispatch nothing until `source_ready`; what runs is cut short, for it may see an empty tree."""
-        self._gate.identity = None
         self._is_rescanning = False
         self._collator.rescan_begins()
         self._is_settled = False
@@ -152,11 +148,17 @@ class Delivery:
         self._arm(None)
 
     def add(self, changes: Sequence[Change | Move], *, is_settled: bool) -> None:
-        """Take in changes; nothing is dispatched before `is_settled`: some directory is not watched yet."""
+        """Take in changes; nothing is dispatched before `is_settled`: some directory is not watched yet.
+
+        Nor before `proceed`, which may read more: by then everybody must have these.
+        """
         self._collator.add(changes, self._loop.now())
         self._is_settled = is_settled
         if is_settled:
             self._collator.caught_up()
+
+    def proceed(self) -> None:
+        """See what follows from the changes that were added."""
         if self._collator.needs_rescan and not self.wants_full_sync:
             self._callbacks.on_blind()
         self._poke()
@@ -187,7 +189,7 @@ class Delivery:
     @property
     def is_ready(self) -> bool:
         """Whether the source is watched and may be mirrored."""
-        return self._gate.identity is not None
+        return self._source.is_watched
 
     def stamp(self) -> Stamp:
         """Return what stands for everything that is not on the target now, as far as it is known."""
@@ -221,7 +223,7 @@ class Delivery:
 
     def _poke(self) -> None:
         """Begin what is due, or arm the timer for it."""
-        if self._task is not None or self._on_stopped is not None or self._gate.identity is None:
+        if self._task is not None or self._on_stopped is not None or not self.is_ready:
             return
         due = self._due_at()
         if not self._full_syncs.wanted:
@@ -245,7 +247,7 @@ class Delivery:
     def _is_blind(self) -> bool:
         """Whether more is wrong on the target than is known, or the source is not there."""
         is_behind = self._is_rescanning or self._collator.needs_rescan
-        return is_behind or self.wants_full_sync or self._gate.identity is None
+        return is_behind or self.wants_full_sync or not self.is_ready
 
     def _is_untroubled(self) -> bool:
         """Whether nothing but the delay keeps the target from being equal."""
@@ -312,7 +314,7 @@ class Delivery:
 
     def _catch_up(self) -> None:
         """Take in what happened while the guards were asked: less of it is sent ahead, and then again."""
-        if not self._callbacks.catch_up():
+        if not self._source.catch_up():
             raise UnsettledError
         self._collator.caught_up()
 
@@ -383,10 +385,8 @@ class Delivery:
         elif isinstance(error, UnsettledError):
             # Whoever watches says when.
             self._is_settled = False
-        else:
-            self._gate.identity = None
-            if self._on_stopped is None:
-                self._callbacks.on_source_lost()
+        elif self._on_stopped is None:
+            self._callbacks.on_source_lost()
         self._after_task()
 
     def _held(self, hold: Hold) -> None:
@@ -403,7 +403,7 @@ class Delivery:
 
     def _trouble(self, verdict: Verdict) -> None:
         """The whole batch failed: wait, longer each time, and say so."""
-        if self._on_stopped is not None or self._gate.identity is None:
+        if self._on_stopped is not None or not self.is_ready:
             # We ended it ourselves, or what it was for.
             return
         wait = self._back_off.next(PATIENCE[verdict.outcome])

@@ -24,33 +24,8 @@ from lsyncd_sd.service.ledger import Ledger
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.mounted import Mounted
+from lsyncd_sd.service.sourceside import SourceGate
 from lsyncd_sd.service.state import Record, Store
-from lsyncd_sd.watch.source import Source
-
-
-class SourceGate:
-    """Opens the source for one run, as long as it is the directory that is watched."""
-
-    def __init__(self, path: str, *, one_file_system: bool = False) -> None:
-        self._path = os.fsencode(path)
-        self._one_file_system = one_file_system
-        # Set by whoever watches; None while nobody does.
-        self.identity: Identity | None = None
-
-    def open(self) -> Source:
-        """Open the source's root. Raises SourceLostError unless it is the one that is watched."""
-        try:
-            source = Source(self._path, one_file_system=self._one_file_system)
-        except OSError as error:
-            raise SourceLostError(str(error)) from None
-        try:
-            if source.identity() == self.identity:
-                return source
-        except OSError as error:
-            source.close()
-            raise SourceLostError(str(error)) from None
-        source.close()
-        raise SourceLostError("another directory stands in its place")
 
 
 class Errands:

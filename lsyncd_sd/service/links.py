@@ -42,7 +42,8 @@ class LinkedNames:
             return dict(marks)
         self._forget_gone({linked.inode for linked in found})
         if self._index.lacks(found):
-            self._index.fill((yield from self._walk([b""])))
+            since = self._index.times_forgotten
+            self._index.fill((yield from self._walk([b""])), since)
         self._index.add(found)
         return self._with_others(marks, found)
 

@@ -23,11 +23,13 @@ from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.cookies import Cookies
 from lsyncd_sd.service.delivery import Delivery
 from lsyncd_sd.service.journal import Event, Journal
+from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.lookout import Listener, Lookout
 from lsyncd_sd.service.mounted import Mounted
 from lsyncd_sd.service.notify import Notifier
 from lsyncd_sd.service.recovery import Patient, Recovery
+from lsyncd_sd.service.sourceside import SourceGate, SourceSide
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State, SyncStatus
@@ -102,19 +104,25 @@ class Worker:
             Listener(self._begun, self._watched, self._changed, self._lost, self._report_soon),
             Mounted(sync, filters),
         )
+        gate = SourceGate(sync.source, one_file_system=sync.one_file_system)
+        self._source = SourceSide(
+            filters,
+            gate,
+            LinkedNames(self._loop, gate.open, filters),
+            self._lookout.catch_up,
+            self._lookout.directory_table,
+        )
         checkpoints = Checkpoints(assignment.state_directory, sync)
         self._delivery = Delivery(
             self._loop,
             sync,
-            filters,
+            self._source,
             Store(assignment.state_directory, sync),
             checkpoints,
             assignment.locks,
             self._journal,
             self._standing,
             Callbacks(
-                self._lookout.catch_up,
-                self._lookout.directory_table,
                 self._report_soon,
                 self._errand_ended,
                 self._lookout.source_is_gone,
@@ -194,7 +202,8 @@ class Worker:
         self._waiters.watching_begins()
 
     def _watched(self, identity: Identity) -> None:
-        self._delivery.source_ready(identity)
+        self._source.found(identity)
+        self._delivery.source_ready()
         if self._delivery.wants_full_sync:
             self._delivery.request_full_sync(self._gap_reason)
         else:
@@ -202,10 +211,12 @@ class Worker:
 
     def _changed(self, changes: Sequence[Change | Move], is_settled: bool) -> None:
         self._delivery.add(changes, is_settled=is_settled)
+        self._delivery.proceed()
         self._waiters.changed(is_settled=is_settled)
 
     def _lost(self, reason: str) -> None:
         self._gap_reason = reason
+        self._source.lost()
         self._recovery.stop()
         self._waiters.watching_ends()
         self._delivery.source_lost()
@@ -215,6 +226,7 @@ class Worker:
 
     def _found(self, changes: list[Change]) -> None:
         self._delivery.add(changes, is_settled=self._lookout.is_settled)
+        self._delivery.proceed()
 
     def _looked_through(self) -> None:
         self._delivery.rescan_ends()

@@ -99,10 +99,11 @@ class LinkIndex:
 
     Elsewhere is outside of the source, or excluded. A file that has one name is not in it: when it gets
     another one, nobody tells under which name it was there before. A name that is there no more is left in
-    until it is removed.
+    until it is removed. Several may look for names, and add some, at the same time.
     """
 
     def __init__(self) -> None:
+        self.times_forgotten = 0
         self._names: dict[Inode, set[bytes]] = {}
         self._elsewhere: dict[Inode, int] = {}
         self._size = 0
@@ -118,13 +119,19 @@ class LinkIndex:
             for inode, count in counts.items()
         )
 
-    def fill(self, found: Iterable[Linked]) -> None:
-        """Take in the names of the whole source, as found there just now."""
+    def fill(self, found: Iterable[Linked], since: int) -> None:
+        """Take in the names of the whole source.
+
+        `since` is `times_forgotten` from before they were looked for: what was added meanwhile may not be
+        among them, and if that was forgotten, nobody knows how many of a file are elsewhere.
+        """
         found = list(found)
-        self.forget()
+        is_whole = since == self.times_forgotten
         self.add(found)
+        if not is_whole:
+            return
         counts, seen = _grouped(found)
-        missing = {inode: count - len(seen[inode]) for inode, count in counts.items()}
+        missing = {inode: count - len(seen[inode] | self.others(inode)) for inode, count in counts.items()}
         self._elsewhere = {
             inode: count for inode, count in missing.items() if count > 0 and inode in self._names
         }
@@ -153,6 +160,7 @@ class LinkIndex:
 
     def forget(self) -> None:
         """Know nothing: what changes was not followed for a while."""
+        self.times_forgotten += 1
         self._names = {}
         self._elsewhere = {}
         self._size = 0

@@ -21,7 +21,9 @@ from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.delivery import Delivery
 from lsyncd_sd.service.fullsyncs import Stamp
 from lsyncd_sd.service.journal import Entry, Journal, Priority
+from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
+from lsyncd_sd.service.sourceside import SourceGate, SourceSide
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.watch.source import identity_of
@@ -53,17 +55,20 @@ class Case:
             batch_size_limit=LARGE,
             rsync=replace(PLAIN_RSYNC, binary=str(self.rsync.path)),
         )
+        filters, gate = sync.make_filter(), SourceGate(sync.source)
+        links = LinkedNames(self.loop, gate.open, filters)
+        self.side = SourceSide(filters, gate, links, lambda: True, lambda: ())
         journal = Journal(self, Priority.DEBUG)
         self.delivery = Delivery(
             self.loop,
             sync,
-            sync.make_filter(),
+            self.side,
             Store(folder / "state", sync),
             Checkpoints(folder / "state", sync),
             Locks(folder / "locks"),
             journal,
             Standing(journal, lambda: None),
-            Callbacks(lambda: True, lambda: (), lambda: None, self._ended, lambda: None, lambda: None),
+            Callbacks(lambda: None, self._ended, lambda: None, lambda: None),
         )
 
     def write(self, entry: Entry) -> None:
@@ -75,13 +80,15 @@ class Case:
 
     def start(self) -> None:
         """The source is watched: a full sync begins."""
-        self.delivery.source_ready(identity_of(os.fsencode(self.source)))
+        self.side.found(identity_of(os.fsencode(self.source)))
+        self.delivery.source_ready()
         self.delivery.request_full_sync("start")
 
     def change(self, name: str, content: str) -> None:
         (self.source / name).write_text(content)
         change = Change(os.fsencode(name), Depth.ENTRY, True, Sign.CHANGED)
         self.delivery.add([change], is_settled=True)
+        self.delivery.proceed()
 
     def run_until_mirrored(self, stamp: Stamp) -> None:
         """Run until it says so; it is asked in every pass, and each time an errand ends."""
@@ -217,6 +224,7 @@ def test_what_is_accepted_begins_at_once(case: Case) -> None:
 def test_what_is_cut_short_counts(case: Case) -> None:
     case.start()
     stamp = case.delivery.stamp()
+    case.side.lost()
     case.delivery.source_lost()
     assert not case.delivery.is_ready
     run_until(case.loop, lambda: case.delivery._task is None, "it is cut short")

@@ -32,7 +32,7 @@ from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity, Memory, MountPoint
 from lsyncd_sd.service import guards
 from lsyncd_sd.service.checkpoint import Checkpoints
-from lsyncd_sd.service.errands import Errands, SourceGate
+from lsyncd_sd.service.errands import Errands
 from lsyncd_sd.service.interruptions import (
     HeldError,
     HostBusyError,
@@ -44,6 +44,7 @@ from lsyncd_sd.service.journal import Entry, Journal, Priority
 from lsyncd_sd.service.ledger import Ledger, Look
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import FULL_SYNCS_PER_HOST, Locks
+from lsyncd_sd.service.sourceside import SourceGate
 from lsyncd_sd.service.state import Record, Store
 from lsyncd_sd.watch.source import Source, identity_of
 

@@ -67,14 +67,14 @@ def test_the_index_lacks_what_nobody_has_looked_for() -> None:
     both = [Linked(b"a", FILE, 2), Linked(b"b", FILE, 2)]
     assert index.lacks(both[:1])
     assert not index.lacks(both)
-    index.fill(both)
+    index.fill(both, 0)
     assert not index.lacks(both[:1])
 
 
 def test_a_file_that_had_one_name_may_be_anywhere() -> None:
     """It was not in the index, and its first name is no change of the source."""
     index = LinkIndex()
-    index.fill([Linked(b"a", FILE, 2), Linked(b"b", FILE, 2)])
+    index.fill([Linked(b"a", FILE, 2), Linked(b"b", FILE, 2)], 0)
     assert index.lacks([Linked(b"new", OTHER, 2)])
     assert index.lacks([Linked(b"c", FILE, 4)])
     assert not index.lacks([Linked(b"c", FILE, 3)])
@@ -82,7 +82,7 @@ def test_a_file_that_had_one_name_may_be_anywhere() -> None:
 
 def test_names_elsewhere_are_not_looked_for_each_time() -> None:
     index = LinkIndex()
-    index.fill([Linked(b"a", FILE, 3)])
+    index.fill([Linked(b"a", FILE, 3)], 0)
     assert not index.lacks([Linked(b"a", FILE, 3)])
     assert index.lacks([Linked(b"a", FILE, 4)])
     index.remove(FILE, b"a")
@@ -91,7 +91,7 @@ def test_names_elsewhere_are_not_looked_for_each_time() -> None:
 
 def test_names_come_and_go() -> None:
     index = LinkIndex()
-    index.fill([Linked(b"a", FILE, 2), Linked(b"b", FILE, 2)])
+    index.fill([Linked(b"a", FILE, 2), Linked(b"b", FILE, 2)], 0)
     index.add([Linked(b"c", FILE, 3), Linked(b"c", FILE, 3)])
     assert index.others(FILE) == {b"a", b"b", b"c"}
     index.remove(FILE, b"b")
@@ -102,16 +102,36 @@ def test_names_come_and_go() -> None:
 
 def test_after_a_gap_it_is_filled_anew() -> None:
     index = LinkIndex()
-    index.fill([Linked(b"a", FILE, 2), Linked(b"b", FILE, 2)])
+    index.fill([Linked(b"a", FILE, 2), Linked(b"b", FILE, 2)], 0)
     index.forget()
     assert index.lacks([Linked(b"a", FILE, 2)])
     assert index.others(FILE) == set()
 
 
+def test_what_is_added_while_somebody_looks_for_all_names_stays() -> None:
+    """By the number of its names one of the file must be elsewhere: it is the new one."""
+    index = LinkIndex()
+    since = index.times_forgotten
+    index.add([Linked(b"new", FILE, 3)])
+    index.fill([Linked(b"a", FILE, 3), Linked(b"b", FILE, 3)], since)
+    assert index.others(FILE) == {b"a", b"b", b"new"}
+    assert not index.lacks([Linked(b"a", FILE, 3)])
+    assert index.lacks([Linked(b"a", FILE, 4)])
+
+
+def test_what_was_forgotten_meanwhile_is_not_taken_for_elsewhere() -> None:
+    index = LinkIndex()
+    since = index.times_forgotten
+    index.add([Linked(b"new", FILE, 3)])
+    index.forget()
+    index.fill([Linked(b"a", FILE, 3), Linked(b"b", FILE, 3)], since)
+    assert index.lacks([Linked(b"a", FILE, 3)])
+
+
 def test_too_many_names_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(links, "NAMES_LIMIT", 3)
     index = LinkIndex()
-    index.fill(Linked(b"%d" % number, FILE, 9) for number in range(3))
+    index.fill((Linked(b"%d" % number, FILE, 9) for number in range(3)), 0)
     assert len(index.others(FILE)) == 3
     index.add([Linked(b"one more", FILE, 9)])
     assert index.others(FILE) == set()
