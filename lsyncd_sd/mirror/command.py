@@ -222,10 +222,17 @@ class Commands:
 
     def resend_probe(self, path: bytes) -> Run:
         """Return a dry run that itemizes `path`, just sent, if the target did not keep its nanoseconds."""
+        return self._precise_run(Shape.PROBE, path, "-n", "-i")
+
+    def directory_run(self, path: bytes) -> Run:
+        """Return the run that gives a directory its time to the nanosecond, as far as the target can."""
+        # Of the root, what is in it is listed too: that is left alone.
+        return self._precise_run(Shape.ENTRIES, path, "--existing", "--ignore-existing", *self._max_delete())
+
+    def _precise_run(self, shape: Shape, path: bytes, *more: str) -> Run:
         options = [word for word in self._options(window=False) if word not in _NOT_IN_A_PROBE]
-        arguments = [*options, "--modify-window=-1", "-d", "-n", "-i"]
-        arguments += [*self._list_options(), "--", "./", self.target()]
-        return Run(Shape.PROBE, arguments, _list([path]), frozenset({path}))
+        arguments = [*options, "--modify-window=-1", "-d", *more, *self._list_options()]
+        return Run(shape, [*arguments, "--", "./", self.target()], _list([path]), frozenset({path}))
 
     def confine_probe(self) -> Run:
         """Return the command that succeeds if our rsync knows `--confine-root`."""
@@ -384,16 +391,6 @@ def statistics(output: bytes) -> Statistics:
         assert match.lastgroup is not None
         counts[match.lastgroup] = int(match[match.lastgroup])
     return Statistics(**counts)
-
-
-def keeps_nanoseconds(output: bytes) -> bool | None:
-    """Return what a dry run with -i of a file just sent says: whether the target kept all of its time.
-
-    None if the target does not have the file (`existing`).
-    """
-    # `>f..t......` or `.f..t......`; a directory above it may differ for reasons of its own.
-    lines = [line for line in output.splitlines() if line[1:2] == b"f"]
-    return None if any(line[2:3] == b"+" for line in lines) else not lines
 
 
 _PERCENT = re.compile(rb"\s(\d{1,3})%\s")

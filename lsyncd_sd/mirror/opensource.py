@@ -30,8 +30,11 @@ class OpenSource(Protocol):
     def sample_among(self, paths: Iterable[bytes]) -> Sample | None:
         """Return a file among `paths` that can show whether the target keeps nanoseconds."""
 
+    def directory_among(self, paths: Iterable[bytes]) -> Sample | None:
+        """Return the first of `paths` that is a directory and can be a sample, or None."""
+
     def is_unchanged(self, sample: Sample) -> bool:
-        """Tell whether the file of a sample is what it was when it was chosen."""
+        """Tell whether a sample is what it was when it was chosen."""
 
     def __enter__(self) -> OpenSource: ...
 

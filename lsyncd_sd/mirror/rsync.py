@@ -15,12 +15,12 @@ from lsyncd_sd.mirror.command import (
     Commands,
     Run,
     Shape,
-    keeps_nanoseconds,
     percent,
     statistics,
 )
 from lsyncd_sd.mirror.counting import count
 from lsyncd_sd.mirror.localtarget import identity_of_target
+from lsyncd_sd.mirror.nanoseconds import NanosecondProbe
 from lsyncd_sd.mirror.opensource import OpenSource
 from lsyncd_sd.mirror.outcome import Outcome, Verdict, judge
 from lsyncd_sd.mirror.password import variables_with
@@ -50,9 +50,6 @@ _LISTED_SHAPES = frozenset(
 _CONTENT_SHAPES = frozenset({Shape.EXACT_CONTENTS, Shape.CONTENTS})
 _RECURSIVE_SHAPES = frozenset({Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.FULL})
 
-# With these keys, a file that was listed exactly may be another one on the target all the same.
-_MAY_NOT_SEND = ("update", "append", "append_verify", "dry_run")
-
 # After these the run did not come to its end, and a temporary file may be left behind on the target.
 _BROKEN_OFF = frozenset({Outcome.KILLED, Outcome.CUT_SHORT, Outcome.CONNECTION, Outcome.TARGET_FULL})
 
@@ -76,6 +73,9 @@ class RsyncMirror:
         self._overrides = dict(sync.exit_codes)
         self.commands = Commands(sync, filters)
         self._keeps_links = sync.rsync.is_on("hard_links")
+        self._nanoseconds = NanosecondProbe(
+            sync, filters, self.commands, open_source, self._start, self._one_run
+        )
         self._is_confine_probed = False
         # Called with each run just before its command is started.
         self.on_run: Callable[[Run], None] = lambda _run: None
@@ -146,11 +146,12 @@ class RsyncMirror:
             self.commands.traits = replace(self.commands.traits, confines=result.code == 0)
             # 1 is the answer of an rsync that does not know it; anything else is no answer.
             self._is_confine_probed = result.code in (0, 1)
-        if not self._asks_for_nanoseconds or sample is None:
+        if not self._nanoseconds.is_open or sample is None:
             return nothing_done()
-        report = yield from self._send_sample(sample.path)
+        marks = {sample.path: Mark(Depth.ENTRY, exact=True)}
+        report = yield from self._one_run(partial(self._batch_run, marks, Shape.EXACT_ENTRIES))
         if report.verdict.outcome is Outcome.OK:
-            yield from self._look_again(sample)
+            yield from self._nanoseconds.look_again(sample)
         elif report.verdict.outcome is Outcome.TARGET_MISSING:
             # The first full sync creates it; another one says so itself.
             return nothing_done()
@@ -158,15 +159,16 @@ class RsyncMirror:
 
     def full_sync(self, *, may_create: bool, sample: Sample | None) -> Steps[Report]:
         """Make the whole target equal; `may_create` only for the very first one."""
-        report = yield from self._one_run(lambda: self._full_run(may_create=may_create))
+        run = self._full_run(may_create=may_create)
+        report = yield from self._one_run(lambda: self._full_run(may_create=may_create), run)
         self.commands.owes_deletions = (
             report.verdict.outcome is Outcome.PARTIAL and self.commands.full_sync_deletes
         )
         if not report.is_whole:
             # Of a batch that broke off before: where nothing is deleted, a full sync leaves them there.
             yield from self._remove_leftovers()
-        if report.verdict.outcome is Outcome.OK and sample is not None and self._asks_for_nanoseconds:
-            yield from self._look_again(sample)
+        if report.verdict.outcome is Outcome.OK and self._nanoseconds.is_open:
+            yield from self._nanoseconds.ask_after(run, sample)
             if self.commands.traits.nanoseconds:
                 # It has taken times of the same second for equal: those of the directories it made, too.
                 report.again[b""] = Mark(Depth.SUBTREE, exact=False)
@@ -186,14 +188,14 @@ class RsyncMirror:
             run = self._batch_run(marks, shape)
             if run is None:
                 continue
-            sample = self._sample_of(run)
+            sample = self._nanoseconds.sample_of(run)
             report = yield from self._one_run(partial(self._batch_run, marks, shape), run)
             self._note_deletions(shape, run, report)
             total.add(report)
             if report.is_whole:
                 return whole_failure(total, marks)
-            if sample is not None and report.verdict.outcome is Outcome.OK:
-                yield from self._look_again(sample)
+            if report.verdict.outcome is Outcome.OK and self._nanoseconds.is_open:
+                yield from self._nanoseconds.ask_after(run, sample)
                 if self.commands.traits.nanoseconds:
                     # Until now times of the same second were taken for equal.
                     total.again[b""] = Mark(Depth.SUBTREE, exact=False)
@@ -280,38 +282,6 @@ class RsyncMirror:
             return ()
         with self._open_source() as source:
             return self.commands.gone_runs(build(marks, source.kind, self._filters.hides).gone)
-
-    @property
-    def _asks_for_nanoseconds(self) -> bool:
-        """Whether it is not known yet if the target keeps them, and a file just sent could tell."""
-        may_not_send = any(self._sync.rsync.is_on(key) for key in _MAY_NOT_SEND)
-        return self.commands.traits.nanoseconds is None and not may_not_send
-
-    def _send_sample(self, sample: bytes) -> Steps[Report]:
-        marks = {sample: Mark(Depth.ENTRY, exact=True)}
-        return (yield from self._one_run(lambda: self._batch_run(marks, Shape.EXACT_ENTRIES)))
-
-    def _sample_of(self, run: Run) -> Sample | None:
-        """Return a file that `run` is about to send and that shows what is not known yet."""
-        if not self._asks_for_nanoseconds:
-            return None
-        with self._open_source() as source:
-            if run.shape is Shape.EXACT_ENTRIES:
-                return source.sample_among(sorted(run.paths))
-            if run.shape is Shape.EXACT_SUBTREES:
-                return source.find_sample(self._filters.hides, sorted(run.paths))
-        return None
-
-    def _look_again(self, sample: Sample) -> Steps[None]:
-        """See whether the target kept the nanoseconds of a file that was sent just now."""
-        if not self._asks_for_nanoseconds or not self.commands.traits.secluded:
-            return
-        result = yield self._start(self.commands.resend_probe(sample.path))
-        with self._open_source() as source:
-            is_proof = result.code == 0 and source.is_unchanged(sample)
-        if is_proof:
-            keeps = keeps_nanoseconds(result.output)
-            self.commands.traits = replace(self.commands.traits, nanoseconds=keeps)
 
     def _one_run(
         self,

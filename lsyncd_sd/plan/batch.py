@@ -31,9 +31,9 @@ class Kind(enum.Enum):
 
 
 class Sample(NamedTuple):
-    """A file that shows, sent and looked at again, whether the target keeps nanoseconds.
+    """A file or directory that shows, sent and looked at again, whether the target keeps nanoseconds.
 
-    `signature` changes with every change of the file: one that changed meanwhile shows nothing.
+    `signature` changes with every change of it: one that changed meanwhile shows nothing.
     """
 
     path: bytes

@@ -149,10 +149,21 @@ class Source:
                 return Sample(path, _signature(status))
         return None
 
+    def directory_among(self, paths: Iterable[bytes]) -> Sample | None:
+        """Return the first of `paths` (relative, looked up before) that is a directory with such a time."""
+        for path in itertools.islice(paths, SAMPLE_SEARCH_ENTRIES):
+            try:
+                status = os.lstat(path or b".", dir_fd=self.descriptor)
+            except OSError:
+                continue
+            if stat.S_ISDIR(status.st_mode) and _has_broken_seconds(status):
+                return Sample(path, _signature(status))
+        return None
+
     def is_unchanged(self, sample: Sample) -> bool:
-        """Tell whether the file of a sample is what it was when it was chosen."""
+        """Tell whether a sample is what it was when it was chosen."""
         try:
-            return _signature(os.lstat(sample.path, dir_fd=self.descriptor)) == sample.signature
+            return _signature(os.lstat(sample.path or b".", dir_fd=self.descriptor)) == sample.signature
         except OSError:
             return False
 
@@ -215,5 +226,9 @@ def _is_sample(status: os.stat_result) -> bool:
         stat.S_ISREG(status.st_mode)
         and bool(status.st_mode & 0o400)
         and status.st_size <= SAMPLE_LARGEST_BYTES
-        and status.st_mtime_ns % 1_000_000_000 != 0
+        and _has_broken_seconds(status)
     )
+
+
+def _has_broken_seconds(status: os.stat_result) -> bool:
+    return status.st_mtime_ns % 1_000_000_000 != 0

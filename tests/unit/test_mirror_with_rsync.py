@@ -20,7 +20,7 @@ from helpers.house import (
     a_house,
     is_good,
 )
-from helpers.syncs import PLAIN_SSH
+from helpers.syncs import PLAIN_RSYNC, PLAIN_SSH
 
 from lsyncd_sd.config.model import Delete
 from lsyncd_sd.config.target import parse_target
@@ -227,6 +227,36 @@ def test_its_temporary_file_is_removed_and_no_other(
 # ---- what is found out by trying
 
 
+def test_directories_show_it_where_the_times_of_all_files_are_whole(house: House) -> None:
+    house.write("a")
+    os.utime(house.source / "a", ns=(0, 10**18))
+    second, later = 10**18 + 123_456_789, 10**18 + 987_654_321
+    os.utime(house.source, ns=(second, second))
+    mirror = house.mirror()
+    assert house.do(mirror.full_sync(may_create=True, sample=None)).again == {b"": SUBTREE}
+    assert mirror.commands.traits.nanoseconds
+    os.utime(house.source, ns=(later, later))
+    assert is_good(house.do(mirror.batch({b"": ENTRY})))
+    assert house.target.stat().st_mtime_ns == later
+
+
+def test_a_batch_asks_by_a_directory_too(house: House) -> None:
+    (house.source / "d\n").mkdir()
+    mirror = house.mirror()
+    report = house.do(mirror.batch({b"d\n": ENTRY}))
+    assert mirror.commands.traits.nanoseconds and report.again == {b"": SUBTREE}
+
+
+@pytest.mark.parametrize("keys", [{"omit_dir_times": True}, {"times": False}])
+def test_directories_show_nothing_where_their_times_are_not_sent(
+    house: House, keys: dict[str, bool]
+) -> None:
+    (house.source / "d").mkdir()
+    mirror = house.mirror(rsync=replace(PLAIN_RSYNC, keys=tuple(keys.items())))
+    house.do(mirror.batch({b"d": ENTRY}))
+    assert mirror.commands.traits.nanoseconds is None
+
+
 def test_a_local_target_keeps_nanoseconds(house: House) -> None:
     house.write("a")
     mirror = house.mirror()
@@ -250,6 +280,8 @@ def test_a_target_that_loses_them(house: House, meanwhile: str, learnt: bool | N
 def test_once_it_is_known_a_change_of_nanoseconds_alone_is_sent(house: House) -> None:
     house.write("a")
     os.utime(house.on_target("a"), ns=(OLD + 1, OLD + 1))
+    # by this directory it would be known at once
+    os.utime(house.source, ns=(10**18, 10**18))
     mirror = house.mirror()
     house.do(mirror.full_sync(may_create=False, sample=None))
     assert (house.target / "a").read_text() == "old"
