@@ -238,6 +238,10 @@ class Collator:
         """The batch in flight lists these besides its marks: directories it deletes from, other names."""
         self._dirt.run_reach.add(paths)
 
+    def lane_touches(self, paths: Iterable[bytes]) -> None:
+        """What is in the lane is sent together with these: other names of the same files."""
+        self._dirt.lane_reach.add(paths)
+
     def caught_up(self) -> None:
         """Every change queued up to now was added, half moves too: what a run did before is known."""
         if not self._is_flying:

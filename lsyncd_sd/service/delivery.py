@@ -154,14 +154,16 @@ class Delivery:
         """
         self._collator.add(changes, self._loop.now())
         self._is_settled = is_settled
-        if is_settled:
-            self._collator.caught_up()
 
     def proceed(self) -> None:
         """See what follows from the changes that were added."""
         if self._collator.needs_rescan and not self.wants_full_sync:
             self._callbacks.on_blind()
         self._poke()
+
+    def caught_up(self) -> None:
+        """All that had happened in the source when this is called was added."""
+        self._collator.caught_up()
 
     def request_full_sync(self, reason: str) -> None:
         """Have a full sync, as soon as what runs has ended."""
@@ -316,7 +318,6 @@ class Delivery:
         """Take in what happened while the guards were asked: less of it is sent ahead, and then again."""
         if not self._source.catch_up():
             raise UnsettledError
-        self._collator.caught_up()
 
     # ------------------------------------------------------------------ how it ended
 

@@ -89,9 +89,22 @@ class Ledger:
             self._loop.call_later(0, self.consider)
 
     def run_begins(self, run: Run) -> None:
-        """Have on disk what this command may change besides, for what stands there now is not what stood."""
-        if self._at_work and run.shape is not Shape.PROBE and not run.is_dry:
+        """Have on disk what this command may change besides, for what stands there now is not what stood.
+
+        And let the collator know: what moves there meanwhile may be what this command has written.
+        """
+        if run.shape is Shape.PROBE or run.is_dry:
+            return
+        if self._at_work:
             self._intend(dict.fromkeys(run.paths, _TOUCHES[run.shape]))
+        if run.shape is Shape.LARGE:
+            self._collator.lane_touches(run.paths)
+        elif run.shape is Shape.LEVELS:
+            self._collator.in_flight_touches(run.paths)
+        else:
+            # The others do no more at a path than its mark says, if it has one.
+            marked = self._collator.in_flight
+            self._collator.in_flight_touches(path for path in run.paths if path not in marked)
 
     def _intend(self, marks: Marks) -> None:
         for path, mark in marks.items():

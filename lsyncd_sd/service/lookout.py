@@ -42,13 +42,14 @@ class Listener:
 
     `on_begin`: the queue is read from now on, and the walk begins. `on_watched`: everything is watched from
     now on; called after each walk. `on_changes`: what was seen, and whether every directory heard of is
-    watched. `on_lost`: nothing is seen until `on_begin`, because of this reason. `on_progress`: the figures
-    changed.
+    watched. `on_caught_up`: all that was queued was told by `on_changes`. `on_lost`: nothing is seen until
+    `on_begin`, because of this reason. `on_progress`: the figures changed.
     """
 
     on_begin: Callable[[], None]
     on_watched: Callable[[Identity], None]
     on_changes: Callable[[Sequence[Change | Move], bool], None]
+    on_caught_up: Callable[[], None]
     on_lost: Callable[[str], None]
     on_progress: Callable[[], None]
 
@@ -138,9 +139,9 @@ class Lookout:
             self._read()
             if not self._is_watching:
                 return False
-            if self._watcher.settled:
+            if self._watcher.has_read_all:
                 return True
-        return False
+        return self._watcher.settled
 
     def directory_table(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield the directories that are watched, as a checkpoint takes them."""
@@ -211,7 +212,9 @@ class Lookout:
             if changes:
                 self._listener.on_progress()
             self._listener.on_changes(changes, self._watcher.settled)
-            if not self._watcher.settled:
+            if self._watcher.has_read_all:
+                self._listener.on_caught_up()
+            else:
                 self._schedule_read(self._watcher.read_again_in(self._loop.now()))
 
     def _schedule_read(self, seconds: float = 0) -> None:

@@ -101,7 +101,9 @@ class Worker:
             self._standing,
             self._notifier,
             assignment.ping_interval,
-            Listener(self._begun, self._watched, self._changed, self._lost, self._report_soon),
+            Listener(
+                self._begun, self._watched, self._changed, self._caught_up, self._lost, self._report_soon
+            ),
             Mounted(sync, filters),
         )
         gate = SourceGate(sync.source, one_file_system=sync.one_file_system)
@@ -213,6 +215,9 @@ class Worker:
         self._delivery.add(changes, is_settled=is_settled)
         self._delivery.proceed()
         self._waiters.changed(is_settled=is_settled)
+
+    def _caught_up(self) -> None:
+        self._delivery.caught_up()
 
     def _lost(self, reason: str) -> None:
         self._gap_reason = reason

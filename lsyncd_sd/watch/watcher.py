@@ -53,7 +53,8 @@ WALK_STEP = 1000
 class Watcher:
     """The watches of one source on one inotify queue; the queue belongs to the caller.
 
-    `overflowed` and `root_lost` are facts for the caller to act on: `restart` answers the first. `cookies`
+    `overflowed` and `root_lost` are facts for the caller to act on: `restart` answers the first.
+    `has_read_all`: the last `read` came to the end of what was queued, and all of it is settled. `cookies`
     are the names that came into being in the folder of the cookies, since the caller emptied the list:
     everything that happened before was read, or lost in an overflow or a restart since.
     """
@@ -72,6 +73,7 @@ class Watcher:
         self._cookie_watch = -1
         self.cookies: list[bytes] = []
         self.overflowed = False
+        self.has_read_all = False
 
     @property
     def directories(self) -> int:
@@ -145,6 +147,7 @@ class Watcher:
         the descriptor may not be readable.
         """
         coverage = self._coverage
+        self.has_read_all = False
         for _round in range(_ROUNDS_PER_READ):
             events = inotify.read_events(self._queue)
             self._handle_all(events, now)
@@ -158,6 +161,7 @@ class Watcher:
                 if self._pairing:
                     break
                 if not coverage.has_doubts:
+                    self.has_read_all = True
                     coverage.rest()
                     break
                 self._check_doubts(now)

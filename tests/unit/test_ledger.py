@@ -15,8 +15,9 @@ from helpers.syncs import local_target, make_sync
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.command import Run, Shape
 from lsyncd_sd.plan.batch import Mark
-from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.change import Change, Depth, Sign
 from lsyncd_sd.plan.collator import Collator, Limits
+from lsyncd_sd.plan.marktree import MarkTree
 from lsyncd_sd.service.checkpoint import Checkpoints, Distrust
 from lsyncd_sd.service.journal import Entry, Journal, Priority
 from lsyncd_sd.service.ledger import _TOUCHES, Ledger, Look
@@ -39,7 +40,7 @@ class Case:
         self.loop = Loop()
         self.checkpoints = Checkpoints(folder / "state", sync)
         journal = Journal(self, Priority.DEBUG)
-        collator = Collator(Limits(sync.delay, sync.max_changes))
+        self.collator = collator = Collator(Limits(sync.delay, sync.max_changes))
         collator.large_in_flight.put(b"large", FILE)
         look = Look(lambda: True, self.table, lambda: False)
         self.ledger = Ledger(self.loop, sync.source, self.checkpoints, journal, collator, look)
@@ -118,6 +119,46 @@ def test_what_a_batch_may_change_is_on_disk_before_it_begins(kept: Case) -> None
             b"": Depth.LEVEL,
             b"d": Depth.LEVEL,
         }
+
+
+NEW_FILE = Mark(ENTRY, exact=True, is_new=True)
+
+
+@pytest.mark.parametrize(
+    ("runs", "is_new"),
+    [
+        ([], True),
+        ([run_of(Shape.ENTRIES, b"f")], True),
+        ([run_of(Shape.LEVELS, b"d")], False),
+        # a file that stands where the directory was
+        ([run_of(Shape.EXACT_ENTRIES, b"d")], False),
+        ([run_of(Shape.LARGE, b"d")], False),
+        # its attributes were dirty, and what is in it was not
+        ([run_of(Shape.ENTRIES, b"e")], True),
+        ([run_of(Shape.LEVELS, b"e")], False),
+        ([run_of(Shape.PROBE, b"d")], True),
+        ([replace(run_of(Shape.LEVELS, b"d"), is_dry=True)], True),
+    ],
+)
+def test_nothing_is_new_where_a_command_may_have_been(kept: Case, runs: list[Run], is_new: bool) -> None:
+    """Before or after the events that told of it: that is known once all is read that happened meanwhile."""
+    collator = kept.collator
+    collator.rescan_begins()
+    collator.rescan_ends()
+    collator.large_in_flight = MarkTree()
+    collator.add([Change(b"f", ENTRY, True), Change(b"e", ENTRY, False), Change(b"big", ENTRY, True)], 0)
+    collator.take(0)
+    collator.set_apart([b"big"])
+    collator.take_large(1)
+    for run in runs:
+        kept.ledger.run_begins(run)
+    collator.succeeded()
+    collator.large_succeeded()
+    collator.add([Change(path, ENTRY, True, Sign.CAME) for path in (b"d/a", b"e/a")], 0)
+    assert (collator.pending[b"d/a"] == collator.pending[b"e/a"] == NEW_FILE) is is_new
+    collator.caught_up()
+    collator.add([Change(path, ENTRY, True, Sign.CAME) for path in (b"d/b", b"e/b")], 0)
+    assert collator.pending[b"d/b"] == collator.pending[b"e/b"] == NEW_FILE
 
 
 def test_a_checkpoint_that_is_made_meanwhile_has_it_all(kept: Case, monkeypatch: pytest.MonkeyPatch) -> None:
