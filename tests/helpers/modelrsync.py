@@ -189,14 +189,14 @@ class ModelTarget:
                     if command.delete:
                         yield "prune", path, False
                 continue
+            if not command.recursive and path != unreadable:
+                yield "put", path, command.exact
             if command.content and held[path].kind == "d" and path != unreadable:
                 inside = [below for below in sorted(held) if below and parent_of(below) == path]
                 yield from (("put", below, command.exact) for below in inside if below != unreadable)
             for below in sorted(held) if command.recursive else ():
                 if is_below(below, {path}) or below == path:
                     yield from self._one(command, held, below, unreadable)
-            if not command.recursive and path != unreadable:
-                yield "put", path, command.exact
 
     def _one(
         self, command: Command, held: Snapshot, path: bytes, unreadable: bytes | None

@@ -80,7 +80,8 @@ class Pair:
             capture_output=True,
             check=False,
         )
-        if b"could not make way" in done.stderr:
+        stays = (b"could not make way", b"cannot delete non-empty directory")
+        if any(message in done.stdout + done.stderr for message in stays):
             # A directory that holds something excluded stays, rightly: what follows is not for the model.
             reject()
         return done.returncode
