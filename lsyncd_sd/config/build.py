@@ -146,7 +146,7 @@ def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Re
         timeout=effective["timeout"],
         exit_codes=tuple(sorted(effective["exit_codes"].items())),
         log_level=effective["log_level"],
-        max_deletes=_effective(_section(values, "brake"), settings_of(Scope.BRAKE))["max_deletes"],
+        **_effective(_section(values, "brake"), settings_of(Scope.BRAKE)),
         rsync=rsync,
         ssh=_ssh_options(values, own, target, rsync.rsh is not None, report),
         file_stem=stem,

@@ -135,7 +135,7 @@ def _show_sync(sync: Sync) -> list[str]:
             if sync.target.kind is TargetKind.SSH and sync.rsync.rsh is None:
                 lines += _show_section("ssh", Scope.SSH, _ssh_values(sync))
         elif name == "brake":
-            lines += _show_section("brake", Scope.BRAKE, {"max_deletes": sync.max_deletes})
+            lines += _show_section("brake", Scope.BRAKE, _brake_values(sync))
         else:
             value = dict(sync.exit_codes) if name == "exit_codes" else getattr(sync, name)
             lines.append(_show_value(setting, value))
@@ -144,6 +144,10 @@ def _show_sync(sync: Sync) -> list[str]:
 
 def _rsync_values(sync: Sync) -> dict[str, Any]:
     return {**dict(sync.rsync.keys), "binary": sync.rsync.binary, "extra": sync.rsync.extra}
+
+
+def _brake_values(sync: Sync) -> dict[str, Any]:
+    return {name: getattr(sync, name) for name in settings_of(Scope.BRAKE)}
 
 
 def _ssh_values(sync: Sync) -> dict[str, Any]:

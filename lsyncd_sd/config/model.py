@@ -120,7 +120,8 @@ class Sync:
     """One source and where it goes.
 
     `delay`, `open_file_delay` and `timeout` are seconds (a timeout of 0 is none). `batch_size_limit` is
-    bytes, None for no limit. `exit_codes` is sorted by code. `max_deletes` is that of the section `brake:`.
+    bytes, None for no limit. `exit_codes` is sorted by code. `max_deletes` and `hold_first` are those of the
+    section `brake:`.
     `file_stem` is the name of the file it came from without folder and suffix: state is kept under it and
     the name. `rules` is what filter, filter_from, exclude and exclude_from come to, in this order, with what
     their files held when they were read. The places (`file:line:column`) are for messages only and make no
@@ -149,6 +150,7 @@ class Sync:
     filter: tuple[str, ...] = ()
     filter_from: tuple[str, ...] = ()
     rules: tuple[WrittenRule, ...] = ()
+    hold_first: bool = True
     name_place: str = field(default="", compare=False)
     source_place: str = field(default="", compare=False)
     target_place: str = field(default="", compare=False)

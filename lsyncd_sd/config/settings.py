@@ -205,6 +205,13 @@ _BRAKE = (
         "of at most 100.",
         "1000", default_words="50%",
     ),
+    Setting(
+        "hold_first", Scope.BRAKE, Flag(), True,
+        "Whether the very first full sync to a target is held for anything that it would delete there. If "
+        "false, only for more than max_deletes, which as a percentage is 100 entries here, and for anything "
+        "if the source is empty.",
+        "false",
+    ),
 )  # fmt: skip
 
 SETTINGS = _TOP + _SYNC + RSYNC_KEYS + _SSH + _BRAKE

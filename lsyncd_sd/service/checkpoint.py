@@ -46,6 +46,7 @@ _INDIFFERENT = {
     "file_stem",
     "filter",
     "filter_from",
+    "hold_first",
     "log_level",
     "max_changes",
     "max_deletes",

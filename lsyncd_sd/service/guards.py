@@ -150,7 +150,10 @@ class Guards:
         deletions = Deletions()
         if is_there and (is_braked or sight.is_empty):
             deletions = yield from self._count_full_sync(record)
-            self._check(check_first_run(deletions))
+            if self._sync.hold_first or sight.is_empty:
+                self._check(check_first_run(deletions))
+            else:
+                self._check_number(record, deletions)
         return deletions
 
     def _check_full_sync(self, record: Record) -> Steps[Deletions]:

@@ -62,7 +62,7 @@ EVERYTHING = """
         rsync: {extra: [--fsync], chmod: 0755, chown: "5", rsync_path: "a 'b' \\"c\\""}
         ssh: {port: 22, identity_file: ~/.ssh/k, options: {A: "yes", B: "a b"}, extra: [-J, "g h"]}
       - {name: "1e3", source: /null, target: /true, timeout: 1d, delete: no, max_changes: 7, delay: 604800,
-        brake: {max_deletes: 7}}
+        brake: {max_deletes: 7, hold_first: no}}
       - {name: d, source: /d, target: "rsync://u@[::1]:99/m/p", rsync: {password_file: /p}}
     """
 

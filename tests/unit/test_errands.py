@@ -580,6 +580,22 @@ def test_whatever_a_first_run_would_delete_is_held(case: Case) -> None:
     assert case.mirror.allowances == [2], "what was accepted, and the sample that was sent just before"
 
 
+def test_a_first_run_may_be_braked_as_any_other(case: Case) -> None:
+    case.restart(hold_first=False)
+    case.mirror.would_be_deleted = 101
+    refused(case)
+    case.mirror.would_be_deleted = 100
+    case.full_sync()
+    assert case.mirror.allowances == [101], "what was counted, and the sample"
+
+
+def test_what_an_empty_source_would_delete_is_held_all_the_same(case: Case) -> None:
+    case.restart(hold_first=False)
+    (case.source / "file").unlink()
+    case.mirror.would_be_deleted = 1
+    refused(case)
+
+
 def test_a_first_run_that_would_delete_nothing_may_delete_nothing(case: Case) -> None:
     case.full_sync()
     assert case.mirror.allowances == [1], "nothing but the sample"

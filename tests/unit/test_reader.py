@@ -129,6 +129,8 @@ def test_one_sync_of_a_list_may_go_without_a_name() -> None:
         ("brake: {max_deletes: '100 %'}", "max_deletes", MaxDeletes(percent=100)),
         ("brake: {max_deletes: unlimited}", "max_deletes", MaxDeletes()),
         ("brake: {}", "max_deletes", MaxDeletes(percent=50)),
+        ("brake: {}", "hold_first", True),
+        ("brake: {hold_first: no}", "hold_first", False),
         ("rsync: {one_file_system: yes}", "one_file_system", True),
         ("rsync: {whole_file: yes}", "one_file_system", False),
         ("delete: true", "delete", Delete.ALWAYS),
