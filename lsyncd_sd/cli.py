@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lsyncd_sd import __version__
+from lsyncd_sd.classicline import FAILURE, is_classic, parse
 from lsyncd_sd.errors import ExitStatus, LsyncdError
 from lsyncd_sd.service import environment
 
@@ -32,12 +33,17 @@ LONGEST_PATIENCE = 7 * 24 * 3600
 # What a shell says of a program that SIGINT has ended.
 INTERRUPTED = 130
 
+_VERSION = f"lsyncd-sd {__version__}"
+
 Verb = Callable[[argparse.Namespace], ExitStatus]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command `lsyncd-sd` and return its exit status."""
-    parsed = _parser().parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    if is_classic(words):
+        return _run_classic(words)
+    parsed = _parser().parse_args(words)
     verb: Verb = parsed.verb
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A terminal that cannot show a letter should show the rest.
@@ -62,6 +68,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitStatus.NOT_GOOD
 
 
+def _run_classic(words: Sequence[str]) -> int:
+    """Do what Lsyncd would with these words, and return the exit status that it would have."""
+    try:
+        line = parse(words)
+        if line.has("help"):
+            _parser().print_help()
+        elif line.has("version"):
+            print(_VERSION)
+        else:
+            from lsyncd_sd.service.foreground import run_line
+
+            return run_line(line)
+        return ExitStatus.OK
+    except LsyncdError as error:
+        _complain(error)
+        return FAILURE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
 def _complain(error: LsyncdError) -> None:
     print(f"lsyncd-sd: {error.message}", file=sys.stderr)
     if error.hint:
@@ -73,10 +99,11 @@ def _parser() -> argparse.ArgumentParser:
         prog="lsyncd-sd",
         description="Mirror directory trees as they change: inotify, collated changes, rsync.",
         epilog="Exit status: 0 good, 1 not in sync or failing, 2 wrong use or configuration, 3 not running. "
-        "See lsyncd-sd(8) and lsyncd-sd.yaml(5).",
+        "See lsyncd-sd(8) and lsyncd-sd.yaml(5). Command lines of Lsyncd's work, too: "
+        "lsyncd-sd -rsync SOURCE TARGET.",
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"lsyncd-sd {__version__}")
+    parser.add_argument("--version", action="version", version=_VERSION)
     verbs = parser.add_subparsers(metavar="VERB", required=True)
 
     def add(name: str, verb: Verb, text: str) -> argparse.ArgumentParser:

@@ -33,18 +33,20 @@ class _Checked:
         return "/" + "/".join(self.target) if self.sync.target.kind is TargetKind.LOCAL else None
 
 
-def check_together(configurations: Sequence[Configuration]) -> list[Problem]:
+def check_together(
+    configurations: Sequence[Configuration], *, waits_for_sources: bool = True
+) -> list[Problem]:
     """Return what is wrong or doubtful with syncs that are to run at the same time.
 
     A problem's place begins with the `file` of the configuration to blame: of two syncs, the later one.
-    No file system is touched that could hang.
+    No file system is touched that could hang. `waits_for_sources`: it is no error if one is not there yet.
     """
     avoid = mounts_that_can_hang()
     checked = [_resolve(sync, avoid) for configuration in configurations for sync in configuration.syncs]
     problems: list[Problem] = []
     problems += _same_names(checked)
     for one in checked:
-        problems += _check_source(one)
+        problems += _check_source(one, waits=waits_for_sources)
         problems += _check_local_target(one, avoid)
         problems += check_rsync_files(one.sync, one.source, avoid)
     problems += _overlapping_targets(checked)
@@ -95,18 +97,15 @@ def _same_names(checked: Sequence[_Checked]) -> list[Problem]:
     return problems
 
 
-def _check_source(one: _Checked) -> list[Problem]:
+def _check_source(one: _Checked, *, waits: bool) -> list[Problem]:
     if not one.source.is_whole:
         return []
     path, place = one.sync.source, one.sync.source_place
     try:
         mode = os.stat(one.source.path).st_mode
     except (FileNotFoundError, NotADirectoryError):
-        return [
-            Problem(
-                place, f"source: {shown(path)} is not there", "the sync will wait for it", is_warning=True
-            )
-        ]
+        hint = "the sync will wait for it" if waits else "-insist waits for it"
+        return [Problem(place, f"source: {shown(path)} is not there", hint, is_warning=waits)]
     except OSError as error:
         return [Problem(place, f"source: {shown(path)}: {error.strerror}", is_warning=True)]
     if not stat.S_ISDIR(mode):

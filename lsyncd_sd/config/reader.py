@@ -91,6 +91,11 @@ def _read_root(root: Node, stem: str, text: str | bytes, report: Report) -> tupl
             hint = LUA_HINT
         report.error(root.place, f"a mapping (key: value) is expected, this is {describe(root)}", hint)
         return ()
+    return read_syncs(root, stem, report)
+
+
+def read_syncs(root: MapNode, stem: str, report: Report) -> tuple[Sync, ...]:
+    """Return the syncs that the tree of a file holds; whatever is wrong is in the report."""
     top_keys = {key.text: key for key, _ in root.entries if key.text in settings_of(Scope.TOP)}
     if not top_keys:
         return _read_short_form(root, stem, report)

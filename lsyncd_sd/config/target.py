@@ -60,6 +60,11 @@ def parse_target(text: str) -> Target:
     return _ssh_target(host, path)
 
 
+def is_local(text: str) -> bool:
+    """Tell whether a text, if it means a target, means one on this machine."""
+    return not _URL.match(text) and not _split_host(text)[1]
+
+
 def _refuse_nul(text: str) -> None:
     if "\0" in text:
         raise Refused("a path cannot hold a NUL")

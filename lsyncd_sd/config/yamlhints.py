@@ -10,7 +10,9 @@ import yaml
 from lsyncd_sd.config.report import Report, shown
 
 TAB_HINT = "YAML indents with spaces only: replace the tab by spaces"
-LUA_HINT = "this looks like a Lua file of Lsyncd; lsyncd-sd reads YAML, see lsyncd-sd.yaml(5)"
+LUA_HINT = (
+    "this looks like a Lua file of Lsyncd; lsyncd-sd reads YAML: see COMING FROM LSYNCD in lsyncd-sd(8)"
+)
 _LUA = re.compile(r"^\s*(--\s|settings\s*[{(=]|sync\s*\{)", re.MULTILINE)
 
 # what the parser says (in its problem or its context) -> what to do; the first that fits is taken

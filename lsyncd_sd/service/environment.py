@@ -16,6 +16,9 @@ from lsyncd_sd.errors import ExitStatus, LsyncdError
 CONTROL_SOCKET = "control"
 NOTIFY_SOCKET = "notify"
 
+# Command lines of Lsyncd's have folders of their own, whatever a unit is called.
+_LINES = "lines"
+
 # The folder of one unit lies below this one; locks lie beside, because they hold between units.
 _PROJECT = "lsyncd-sd"
 
@@ -47,6 +50,19 @@ def runtime_directory(instance: str) -> Path:
     return _runtime_base() / "i" / instance if instance else _runtime_base() / "all"
 
 
+def line_runtime_directory(name: str) -> Path:
+    """Return the folder for the sockets of a command line of Lsyncd's, whose first sync has this name.
+
+    It lies beside those of the units, or below that of the environment: several have room there.
+    """
+    return (_from_variable("RUNTIME_DIRECTORY") or _runtime_base()) / _LINES / name
+
+
+def line_state_directory() -> Path:
+    """Return the folder of what outlives such command lines; no file's syncs are kept in it."""
+    return state_directory() / _LINES
+
+
 def cookie_directory(runtime: Path, sync: str) -> Path:
     """Return the folder in which one sync makes the files that its queue is to report."""
     return runtime / f"cookies.{sync}"
@@ -57,7 +73,7 @@ def locks_directory(runtime: Path) -> Path:
     for folder in (runtime, *runtime.parents):
         if folder.name == _PROJECT:
             return folder / "locks"
-    return runtime / "locks"
+    return (_from_variable("RUNTIME_DIRECTORY") or runtime) / "locks"
 
 
 def state_directory() -> Path:
@@ -82,7 +98,8 @@ def configuration_directory() -> Path:
 
 def configuration_file(name: str) -> str:
     """Return the file that a NAME or FILE argument means; a name has no slash and no suffix."""
-    if "/" in name or name.endswith((".yaml", ".yml")):
+    # Nobody means a file of Lsyncd's to be a name.
+    if "/" in name or name.endswith((".yaml", ".yml", ".lua")):
         return name
     return str(configuration_directory() / f"{name}.yaml")
 
@@ -93,14 +110,22 @@ def configuration_files() -> list[str]:
 
 
 def control_sockets() -> list[str]:
-    """Return the control sockets of the instances that may be running, the one of the environment alone."""
+    """Return the control sockets of the instances that may be running, those of the environment alone."""
     given = _from_variable("RUNTIME_DIRECTORY")
     if given is not None:
-        return [str(given / CONTROL_SOCKET)]
-    base = str(_runtime_base())
-    instances = sorted(glob.glob(f"{glob.escape(base)}/i/*/{CONTROL_SOCKET}"))
+        return [str(given / CONTROL_SOCKET), *_sockets_below(given / _LINES)]
+    base = _runtime_base()
+    candidates = [
+        *_sockets_below(base / "i"),
+        str(base / "all" / CONTROL_SOCKET),
+        *_sockets_below(base / _LINES),
+    ]
     # Unlike Path.exists, os.path.exists does not raise where we may not look.
-    return [path for path in [*instances, f"{base}/all/{CONTROL_SOCKET}"] if os.path.exists(path)]
+    return [path for path in candidates if os.path.exists(path)]
+
+
+def _sockets_below(folder: Path) -> list[str]:
+    return sorted(glob.glob(f"{glob.escape(str(folder))}/*/{CONTROL_SOCKET}"))
 
 
 def make_directory(path: Path, mode: int) -> None:

@@ -181,6 +181,42 @@ class NativeSink:
             self._fallback.write(entry)
 
 
+class FileSink:
+    """Appends entries as lines to a file, and hands them on to `beside`, if there is one.
+
+    The file is opened anew for each entry, so that it may be rotated; while it cannot be, `fallback` gets
+    them.
+    """
+
+    def __init__(
+        self, path: str, beside: Sink | None, fallback: Sink, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._path = path
+        self._beside = beside
+        self._fallback = fallback
+        self._clock = clock
+
+    def write(self, entry: Entry) -> None:
+        """Append the lines."""
+        if self._beside is not None:
+            self._beside.write(entry)
+        try:
+            descriptor = open_log(self._path)
+        except OSError:
+            if self._beside is None:
+                self._fallback.write(entry)
+            return
+        ReadableSink(descriptor, self._clock).write(entry)
+        os.close(descriptor)
+
+
+def open_log(path: str) -> int:
+    """Return a descriptor to append to a file, which is made if it is missing. Raises OSError."""
+    # A FIFO that nobody reads must not stop a sync.
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+    return os.open(path, flags, 0o640)
+
+
 T = TypeVar("T")
 
 
@@ -254,9 +290,13 @@ class Journal:
         It is native if stderr is already connected to journald, otherwise readable lines go to stderr.
         Make one after each fork, so that a child counts its own repeats.
         """
-        readable = ReadableSink()
-        sink = NativeSink(readable) if _stderr_is_the_journal() else readable
-        return cls(sink, Priority.from_word(level))
+        return cls(_standard_sink(), Priority.from_word(level))
+
+    @classmethod
+    def in_file(cls, path: str, level: str, *, is_shown: bool) -> Self:
+        """Return a journal of this process that is a file; `is_shown`: what goes there is shown, too."""
+        standard = _standard_sink()
+        return cls(FileSink(path, standard if is_shown else None, standard), Priority.from_word(level))
 
     def bind(self, **fields: Unpack[Fields]) -> Journal:
         """Return this journal with `fields` in each of its entries."""
@@ -324,6 +364,15 @@ class Journal:
             times = "once more" if count == 1 else f"{count} times"
             message = f"{entry.message} (repeated {times})"
             self.sink.write(Entry(entry.priority, message, entry.event, entry.fields))
+
+
+# Makes a journal of the level that it gets, in the process that is to use it.
+OpenJournal = Callable[[str], Journal]
+
+
+def _standard_sink() -> Sink:
+    readable = ReadableSink()
+    return NativeSink(readable) if _stderr_is_the_journal() else readable
 
 
 def _stderr_is_the_journal() -> bool:

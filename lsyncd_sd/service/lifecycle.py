@@ -24,7 +24,7 @@ from lsyncd_sd.service.child import (
     Phase,
 )
 from lsyncd_sd.service.environment import cookie_directory
-from lsyncd_sd.service.journal import Event, Journal
+from lsyncd_sd.service.journal import Event, Journal, OpenJournal
 from lsyncd_sd.service.locks import LockBusyError, Locks
 from lsyncd_sd.service.processes import end_session
 from lsyncd_sd.service.spawn import spawn
@@ -45,7 +45,8 @@ class Circumstances:
 
     `limit`: seconds after which a silent child hangs. `owner`: who takes the locks, for others to read.
     `give_back`: closes, in a new child, what is the parent's or a sibling's. `started`: a child has a new
-    process, and a channel to it.
+    process, and a channel to it. `open_journal`: called in a new child, where to log. `compares_first`: each
+    child begins with a full sync.
     """
 
     journal: Journal
@@ -56,6 +57,8 @@ class Circumstances:
     state_directory: Path
     give_back: Callable[[Child], None]
     started: Callable[[Child], None]
+    open_journal: OpenJournal = Journal.for_this_process
+    compares_first: bool = False
 
 
 class Lifecycle:
@@ -158,6 +161,8 @@ class Lifecycle:
             full_sync_reason=child.full_sync_reason,
             channel=theirs,
             cookie_directory=cookie_directory(self._with.runtime, child.sync.name),
+            open_journal=self._with.open_journal,
+            compares_first=self._with.compares_first,
         )
 
         def give_back() -> None:

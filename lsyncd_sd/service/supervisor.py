@@ -14,6 +14,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 from lsyncd_sd.config.load import Loaded
@@ -27,8 +28,9 @@ from lsyncd_sd.service.child import (
 )
 from lsyncd_sd.service.control import ControlServer
 from lsyncd_sd.service.control_interface import ControlError, Deferred
+from lsyncd_sd.service.ending import Ending
 from lsyncd_sd.service.environment import CONTROL_SOCKET, locks_directory, make_directory
-from lsyncd_sd.service.journal import Event, Journal
+from lsyncd_sd.service.journal import Event, Journal, OpenJournal
 from lsyncd_sd.service.lifecycle import Circumstances, Lifecycle
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.notify import ChildSocket, Manager, Message, child_watchdog_seconds
@@ -47,18 +49,28 @@ class Supervisor:
     """The parent process of one instance."""
 
     def __init__(
-        self, load: Callable[[], Loaded], owner: str, runtime: Path, state: Path, *, serves_partly: bool
+        self,
+        load: Callable[[], Loaded],
+        owner: str,
+        runtime: Path,
+        state: Path,
+        *,
+        serves_partly: bool = False,
+        open_journal: OpenJournal = Journal.for_this_process,
+        ending: Ending | None = None,
     ) -> None:
         """Prepare to run what `load` returns, each time it is asked.
 
         `owner` is who takes the locks, for others to read. `serves_partly`: invalid files are shown as
-        failed syncs, instead of refusing to start.
+        failed syncs, instead of refusing to start. `ending`: when to end without being told to.
         """
         self._load = load
         self._owner = owner
         self._runtime = runtime
         self._state_directory = state
         self._serves_partly = serves_partly
+        self._open_journal = open_journal
+        self._ending = ending or Ending()
         self._children: dict[str, Child] = {}
         self._rejected: list[SyncStatus] = []
         self._limit = child_watchdog_seconds()
@@ -68,6 +80,8 @@ class Supervisor:
         self._is_stopping = False
         self._exit_status = ExitStatus.OK
         self._manager = Manager()
+        # What has told it to stop, if anything has.
+        self.stopped_by: signal.Signals | None = None
 
     # ------------------------------------------------------------------ life
 
@@ -79,7 +93,7 @@ class Supervisor:
         make_directory(self._runtime, 0o755)
         make_directory(self._state_directory, 0o700)
         self._loop = Loop()
-        self._journal = Journal.for_this_process(_level(loaded))
+        self._journal = self._open_journal(_level(loaded))
         try:
             self._locks = Locks(locks_directory(self._runtime))
         except OSError as error:
@@ -97,8 +111,8 @@ class Supervisor:
         become_subreaper()
         self._loop.on_signals(
             {
-                signal.SIGTERM: self._stop,
-                signal.SIGINT: self._stop,
+                signal.SIGTERM: partial(self._stop_by, signal.SIGTERM),
+                signal.SIGINT: partial(self._stop_by, signal.SIGINT),
                 signal.SIGHUP: self._reload_by_signal,
                 signal.SIGCHLD: self._reap,
             }
@@ -107,6 +121,11 @@ class Supervisor:
         for problem in loaded.warnings:
             self._journal.warning("\n".join(problem.lines()))
         self._adopt(loaded)
+        self._ending.begin(
+            list(self._children),
+            lambda name, reply: self._requests.sync(name, full=False, reply=reply),
+            self._check_end_soon,
+        )
         self._journal.notice(f"started with {len(self._children)} syncs", Event.STARTED)
         # All modules are loaded: from here on a garbage collection in a child must not touch, and so copy,
         # the pages it shares with the others.
@@ -131,6 +150,8 @@ class Supervisor:
             state_directory=self._state_directory,
             give_back=self._give_back,
             started=self._requests.started,
+            open_journal=self._open_journal,
+            compares_first=self._ending.is_onepass,
         )
 
     def _keep_awake(self) -> None:
@@ -143,6 +164,11 @@ class Supervisor:
             self._is_ready = True
             self._manager.ready()
             self._show_status()
+
+    def _stop_by(self, number: signal.Signals) -> None:
+        if not self._is_stopping:
+            self.stopped_by = number
+        self._stop()
 
     def _stop(self) -> None:
         if self._is_stopping:
@@ -251,17 +277,28 @@ class Supervisor:
         child.queue = old.queue if is_same else -1
         child.deadline = self._loop.now()
 
+    def _check_end_soon(self) -> None:
+        # Whoever calls it may be in the middle of going through the children.
+        self._loop.call_later(0, self._check_end)
+
     def _check_end(self) -> None:
         if self._is_stopping:
             if not self._children:
                 self._loop.stop()
-        elif all(status.state is State.FAILED for status in self.statuses()):
+            return
+        statuses = self.statuses()
+        if all(status.state is State.FAILED for status in statuses):
             # Nothing is left to be done here: end, so that the service manager shows it.
             failures = {child.failure for child in self._children.values()}
             is_for_a_person = failures <= {ExitStatus.USAGE}
             self._exit_status = ExitStatus.USAGE if is_for_a_person else ExitStatus.NOT_GOOD
-            reasons = "; ".join(status.reason for status in self.statuses())
+            reasons = "; ".join(status.reason for status in statuses)
             self._journal.error(f"every sync has failed, ending: {reasons}", Event.CHILD_FAILED)
+            self._stop()
+        elif (end := self._ending.verdict(statuses)) is not None:
+            self._exit_status = end
+            if end is not ExitStatus.OK:
+                self._journal.error(self._ending.why(statuses))
             self._stop()
 
     # ------------------------------------------------------------------ children: ends
@@ -304,6 +341,7 @@ class Supervisor:
             # Whoever else writes to the socket, a helper of a child for one, is not heard.
             if child is not None:
                 self._heard(child, message)
+        self._check_end()
 
     def _heard(self, child: Child, message: Message) -> None:
         if "WATCHDOG" in message.values:

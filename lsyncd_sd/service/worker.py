@@ -22,7 +22,7 @@ from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.cookies import Cookies
 from lsyncd_sd.service.delivery import Delivery
-from lsyncd_sd.service.journal import Event, Journal
+from lsyncd_sd.service.journal import Event, OpenJournal
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.lookout import Listener, Lookout
@@ -49,7 +49,8 @@ class Assignment:
     """What the parent gives to a child: the sync, its inotify queue, a channel, what is known from before.
 
     `ping_interval` in seconds; `cookie_directory` is this sync's own; `parent` is the process that must be
-    alive for as long as we are.
+    alive for as long as we are; `open_journal` is called with the level; `compares_first`: begin with a full
+    sync, whatever is known from before.
     """
 
     sync: Sync
@@ -61,6 +62,8 @@ class Assignment:
     full_sync_reason: str
     channel: Channel
     cookie_directory: Path
+    open_journal: OpenJournal
+    compares_first: bool
 
 
 def run(assignment: Assignment, unblocked: Iterable[int | signal.Signals]) -> None:
@@ -85,9 +88,7 @@ class Worker:
         self._sync = sync = assignment.sync
         self._loop = Loop()
         self._notifier = Notifier()
-        self._journal = Journal.for_this_process(sync.log_level).bind(
-            sync=sync.name, target=sync.target.text
-        )
+        self._journal = assignment.open_journal(sync.log_level).bind(sync=sync.name, target=sync.target.text)
         self._standing = Standing(self._journal, self._report_state)
         filters = sync.make_filter()
         scope = Scope(filters.excludes, filters.depends_on_place, sync.watch_modify, sync.one_file_system)
@@ -157,8 +158,8 @@ class Worker:
         )
         # Why nobody watched until now.
         self._gap_reason = assignment.full_sync_reason
-        if sync.delete is Delete.STARTUP:
-            # What went before, also while somebody watched, is deleted now and at no other time.
+        if sync.delete is Delete.STARTUP or assignment.compares_first:
+            # With the former, what went before, also while somebody watched, is deleted now and never later.
             self._delivery.request_full_sync(self._gap_reason)
         self._is_report_due = False
         self._is_stopping = False

@@ -50,6 +50,9 @@ def text_of(*syncs: Settings) -> str:
 class Daemon:
     """One parent with its folders. `folder` may be shared by several, which then share their locks."""
 
+    # What it ends with when it is told to.
+    status_by_signal = 0
+
     def __init__(self, folder: Path, instance: str = "all", prefix: Sequence[str] = ()) -> None:
         """Make the folders. `prefix` is a command line to run the daemon's own with, such as setpriv."""
         self.runtime = folder / "lsyncd-sd" / instance
@@ -73,12 +76,17 @@ class Daemon:
 
     def start(self, *names: str, variables: Mapping[str, str] | None = None, wait: bool = True) -> None:
         """Start `lsyncd-sd run NAMES`; with `wait` until it answers on its control socket."""
+        self._launch(["run", *names], TOP, variables or {}, wait=wait)
+
+    def _launch(
+        self, arguments: Sequence[str], directory: Path, variables: Mapping[str, str], *, wait: bool
+    ) -> None:
         assert self._process is None or self._process.poll() is not None, "it runs already"
         with open(self.log_path, "ab") as log:
             self._process = subprocess.Popen(
-                [*self._prefix, sys.executable, "-m", "lsyncd_sd", "run", *names],
-                cwd=TOP,
-                env={**self._environment(), **(variables or {})},
+                [*self._prefix, sys.executable, "-m", "lsyncd_sd", *arguments],
+                cwd=directory,
+                env={**self._environment(), **variables},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -133,7 +141,7 @@ class Daemon:
                 os.kill(pid, signal.SIGKILL)
         self._process.wait(DEADLINE)
         print(self.log())
-        assert status in (None, 0), f"SIGTERM ended it with {status}"
+        assert status in (None, self.status_by_signal), f"SIGTERM ended it with {status}"
         assert left == [], "processes are left over"
         assert self.allows_traceback or "Traceback" not in self.log()
 
@@ -218,7 +226,10 @@ class Daemon:
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method on the control socket. Raises LsyncdError."""
-        return call(str(self.runtime / "control"), method, parameters, DEADLINE)
+        return call(self._socket(), method, parameters, DEADLINE)
+
+    def _socket(self) -> str:
+        return str(self.runtime / "control")
 
     def syncs(self) -> dict[str, dict[str, Any]] | None:
         """Return the status of every sync by its name, None if nobody answers."""

@@ -37,8 +37,8 @@ def daemons(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
     """Make daemons without starting them; all are ended and looked after when the test is over."""
     made: list[Daemon] = []
 
-    def make(instance: str = "all", **options: Any) -> Daemon:
-        daemon = Daemon(tmp_path / "daemons", instance, **options)
+    def make(instance: str = "all", cls: type[Daemon] = Daemon, **options: Any) -> Daemon:
+        daemon = cls(tmp_path / "daemons", instance, **options)
         made.append(daemon)
         return daemon
 

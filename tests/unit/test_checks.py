@@ -57,6 +57,13 @@ def test_a_missing_source_is_a_warning_only(root: pathlib.Path) -> None:
     assert problem.place == "x.yaml:2:25"
 
 
+def test_a_missing_source_is_an_error_where_it_is_not_waited_for(root: pathlib.Path) -> None:
+    checked = configuration(f"one {root}/missing host:/a", f"two {root}/a host:/b")
+    (problem,) = check_together([checked], waits_for_sources=False)
+    assert not problem.is_warning
+    assert (problem.place, problem.message) == ("x.yaml:2:25", f"source: '{root}/missing' is not there")
+
+
 @pytest.mark.parametrize("name", ["file", "link"])
 def test_a_source_that_is_a_file_is_an_error(root: pathlib.Path, name: str) -> None:
     (root / "link").symlink_to("file")

@@ -171,6 +171,70 @@ def test_wrong_use_is_said_in_a_line(lsyncd_sd: Run, arguments: list[str], says:
     assert usage[0].startswith("usage: lsyncd-sd")
 
 
+# command lines of Lsyncd's
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["-rsync", "a"], "-rsync needs 2 words"),
+        (["--nodaemon"], "nothing to mirror is given"),
+        (["-foo", "-rsync", "a", "b"], "unknown option -foo"),
+        (["-rsync", "/nosuch", "host:/x"], "-rsync /nosuch host:/x: source: '/nosuch' is not there"),
+        (["-delay", "x", "-rsync", "/etc", "h:/x"], "-delay x: delay: 'x' is not a duration"),
+        (
+            ["-logfile", "/nosuch/log", "-rsync", "/etc", "h:/x"],
+            "cannot write the log file /nosuch/log: No such",
+        ),
+        (
+            ["-pidfile", "/nosuch/pid", "-onepass", "-rsync", "/etc", "h:/x"],
+            "cannot use the pid file /nosuch/pid",
+        ),
+        (
+            ["/etc/lsyncd/lsyncd.conf.lua"],
+            "/etc/lsyncd/lsyncd.conf.lua: Lsyncd's configuration files, in Lua,",
+        ),
+        (["-nodaemon", "lsyncd.conf"], "lsyncd.conf: Lsyncd's configuration files, in Lua,"),
+    ],
+)
+def test_wrong_use_ends_as_lsyncd_does(lsyncd_sd: Run, arguments: list[str], says: str) -> None:
+    status, out, err = lsyncd_sd(*arguments)
+    assert (status, out) == (255, "")
+    told = [line for line in err.splitlines() if line.startswith("lsyncd-sd: ")]
+    assert told[-1].startswith(f"lsyncd-sd: {says}")
+    assert err.splitlines()[-1].startswith("    ")
+
+
+@pytest.mark.parametrize("arguments", [["-help"], ["-nodaemon", "--help"]])
+def test_help_is_the_same_with_one_dash(lsyncd_sd: Run, arguments: list[str]) -> None:
+    assert lsyncd_sd(*arguments) == lsyncd_sd("--help")
+    assert "lsyncd-sd -rsync SOURCE TARGET" in " ".join(lsyncd_sd("--help")[1].split())
+
+
+@pytest.mark.parametrize("arguments", [["-version"], ["-nodaemon", "--version"]])
+def test_version_is_the_same_with_one_dash(lsyncd_sd: Run, arguments: list[str]) -> None:
+    assert lsyncd_sd(*arguments) == lsyncd_sd("--version")
+
+
+def test_a_lua_file_that_is_named_as_ours(lsyncd_sd: Run, tmp_path: Path) -> None:
+    (tmp_path / "lsyncd.conf.lua").write_text(
+        'settings{ nodaemon = true }\nsync{ default.rsync, source = "/a" }\n'
+    )
+    for arguments in (["check"], ["run"]):
+        status, out, err = lsyncd_sd(*arguments, f"{tmp_path}/lsyncd.conf.lua")
+        assert status == 2
+        assert "COMING FROM LSYNCD in lsyncd-sd(8)" in out + err
+
+
+def test_a_directory_that_is_gone(lsyncd_sd: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    status, _out, err = lsyncd_sd("-rsync", "a", "b")
+    assert status == 255
+    assert err.startswith("lsyncd-sd: the current directory cannot be used: No such file")
+
+
 @pytest.mark.parametrize("verb", ["run", "check", "show-config"])
 def test_no_configuration_at_all(lsyncd_sd: Run, tmp_path: Path, verb: str) -> None:
     status, out, err = lsyncd_sd(verb)

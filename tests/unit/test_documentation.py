@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lsyncd_sd import __version__, cli
+from lsyncd_sd.classicline import OPTIONS, is_classic, parse
 from lsyncd_sd.config.reader import read_text
 from lsyncd_sd.config.settings import SETTINGS
 from lsyncd_sd.mirror.command import Shape
@@ -130,7 +131,27 @@ def test_every_verb_that_is_shown_is_one(capsys: pytest.CaptureFixture[str]) -> 
         if words[0].endswith("lsyncd-sd") and len(words) > 1 and words[1] != "--version"
     }
     assert len(shown) > 10
-    assert {(page, verb) for page, verb in shown if verb not in verbs} == set()
+    assert {(page, verb) for page, verb in shown if verb not in verbs and not is_classic([verb])} == set()
+
+
+def test_every_command_line_of_lsyncds_that_is_shown_can_be_used() -> None:
+    lines = [
+        words[1:] for _page, words in command_lines() if words[0] == "lsyncd-sd" and is_classic(words[1:])
+    ]
+    assert [line for line in lines if parse(line).syncs] != []
+
+
+def test_every_option_of_lsyncds_is_explained_and_completed() -> None:
+    shown = {re.split(r"[ `]", code)[0] for code in first_codes("README.md")}
+    manual = set(
+        re.findall(r"\*(-[a-z]+)\*", text_of("docs/man/lsyncd-sd.8.scd").split("# COMING FROM LSYNCD")[1])
+    )
+    options = {f"-{option}" for option in OPTIONS}
+    assert options - shown == set()
+    assert options - manual == set()
+    for page in ("bash/lsyncd-sd", "zsh/_lsyncd-sd"):
+        completed = set(re.findall(r"-[a-z]+", text_of(f"packaging/completion/{page}")))
+        assert options - completed <= {"-help", "-version", "-rsyncssh", "-sshopts"}
 
 
 def test_every_script_that_is_shown_is_there() -> None:

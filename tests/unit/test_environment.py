@@ -76,12 +76,24 @@ def test_systemds_variable_goes_before_the_default(
     [
         ("/run/lsyncd-sd/i/home", "/run/lsyncd-sd/locks"),
         ("/run/lsyncd-sd/all", "/run/lsyncd-sd/locks"),
+        ("/run/lsyncd-sd/lines/home-1", "/run/lsyncd-sd/locks"),
         ("/run/user/1000/lsyncd-sd/i/home", "/run/user/1000/lsyncd-sd/locks"),
         ("/tmp/try", "/tmp/try/locks"),  # noqa: S108  (never touched)
     ],
 )
 def test_locks_hold_between_all_instances(runtime: str, locks: str) -> None:
     assert environment.locks_directory(Path(runtime)) == Path(locks)
+
+
+def test_the_folders_of_a_command_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert environment.line_runtime_directory("home-1") == Path("/run/lsyncd-sd/lines/home-1")
+    assert environment.line_state_directory() == Path("/var/lib/lsyncd-sd/lines")
+    monkeypatch.setenv("RUNTIME_DIRECTORY", "/r")
+    monkeypatch.setenv("STATE_DIRECTORY", "/s")
+    assert environment.line_runtime_directory("home-1") == Path("/r/lines/home-1")
+    assert environment.line_state_directory() == Path("/s/lines")
+    for runtime in ("/r", "/r/lines/home-1"):
+        assert environment.locks_directory(Path(runtime)) == Path("/r/locks"), "one folder for all of them"
 
 
 @pytest.mark.parametrize(
@@ -91,6 +103,7 @@ def test_locks_hold_between_all_instances(runtime: str, locks: str) -> None:
         ("home.de", "/etc/lsyncd.d/home.de.yaml"),
         ("home.yaml", "home.yaml"),
         ("home.yml", "home.yml"),
+        ("lsyncd.conf.lua", "lsyncd.conf.lua"),
         ("./home", "./home"),
         ("/srv/home.conf", "/srv/home.conf"),
     ],
@@ -115,14 +128,16 @@ def test_the_sockets_of_all_instances(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     assert environment.control_sockets() == []
     base = tmp_path / "lsyncd-sd"
-    for folder in ("i/b", "i/a", "all", "i/empty", "locks"):
+    for folder in ("i/b", "i/a", "all", "lines/x-1", "i/empty", "locks"):
         (base / folder).mkdir(parents=True)
-    for folder in ("i/b", "i/a", "all"):
+    for folder in ("i/b", "i/a", "all", "lines/x-1"):
         (base / folder / "control").touch()
-    expected = [str(base / folder / "control") for folder in ("i/a", "i/b", "all")]
+    expected = [str(base / folder / "control") for folder in ("i/a", "i/b", "all", "lines/x-1")]
     assert environment.control_sockets() == expected
     monkeypatch.setenv("RUNTIME_DIRECTORY", "/run/lsyncd-sd/i/home")
     assert environment.control_sockets() == ["/run/lsyncd-sd/i/home/control"]
+    monkeypatch.setenv("RUNTIME_DIRECTORY", str(base))
+    assert environment.control_sockets() == [f"{base}/control", f"{base}/lines/x-1/control"]
 
 
 def test_a_folder_is_made_with_those_above_it(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from lsyncd_sd.service.journal import (
     REPEAT_INTERVAL,
     Entry,
     Event,
+    FileSink,
     Journal,
     NativeSink,
     Priority,
@@ -236,6 +237,35 @@ def test_readable_sink_survives_a_reader_that_went_away() -> None:
     ReadableSink(write_end).write(Entry(Priority.ERROR, "x", None, {}))
     os.close(write_end)
     ReadableSink(write_end).write(Entry(Priority.ERROR, "x", None, {}))
+
+
+def test_a_file_gets_every_entry_and_may_be_rotated(tmp_path: Path, memory: Memory) -> None:
+    path = tmp_path / "log"
+    log = Journal(FileSink(str(path), None, memory, lambda: 0.0), Priority.INFO)
+    log.info("one", sync="home")
+    path.rename(tmp_path / "log.1")
+    log.error("two\nlines")
+    assert (tmp_path / "log.1").read_text().endswith(" info    home: one\n")
+    assert path.read_text().endswith(" error   two\n    lines\n")
+    assert path.stat().st_mode & 0o037 == 0, "it has the names of files"
+    assert memory.messages() == []
+
+
+def test_what_goes_to_a_file_may_be_shown_too(tmp_path: Path, memory: Memory) -> None:
+    shown = Memory()
+    Journal(FileSink(str(tmp_path / "log"), shown, memory), Priority.INFO).info("one")
+    assert shown.messages() == ["one"]
+    assert memory.messages() == []
+    assert "one" in (tmp_path / "log").read_text()
+
+
+def test_what_cannot_be_written_to_a_file_is_not_lost(tmp_path: Path, memory: Memory) -> None:
+    for name in ("missing/log", "."):
+        Journal(FileSink(str(tmp_path / name), None, memory), Priority.INFO).info(name)
+    # A pipe that nobody reads would keep whoever opens it.
+    os.mkfifo(tmp_path / "pipe")
+    Journal(FileSink(str(tmp_path / "pipe"), None, memory), Priority.INFO).info("pipe")
+    assert memory.messages() == ["missing/log", ".", "pipe"]
 
 
 def test_native_sink_uses_the_fallback_without_journald(

@@ -19,7 +19,7 @@ PACKAGE = TOP / "lsyncd_sd"
 LONGEST_FILE = 450
 """Lines: what can still be read in one sitting."""
 
-COMMON = {"lsyncd_sd", "lsyncd_sd.errors", "lsyncd_sd.printable"}
+COMMON = {"lsyncd_sd", "lsyncd_sd.classicline", "lsyncd_sd.errors", "lsyncd_sd.printable"}
 """What every room may use: they know no other module of the house."""
 
 ROOMS: dict[str, set[str]] = {
@@ -71,6 +71,7 @@ LIGHT = {
     "io",
     "json",
     "lsyncd_sd",
+    "lsyncd_sd.classicline",
     "lsyncd_sd.errors",
     "lsyncd_sd.service",
     "lsyncd_sd.service.environment",
