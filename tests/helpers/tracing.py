@@ -152,7 +152,8 @@ class Tracer:
         if operation != SYSCALL_ENTRY or call is None:
             return
         path = self._path(pid, call, arguments)
-        if path is None or not (path + b"/").startswith(self._folder + b"/"):
+        # Not the folder itself, which the parent sees to before it has any child.
+        if path is None or not path.rstrip(b"/").startswith(self._folder + b"/"):
             return
         if call is OPEN and not arguments[2] & (os.O_CREAT | os.O_TRUNC):
             return
