@@ -16,8 +16,9 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from lsyncd_sd import opening
 from lsyncd_sd.plan.change import Move
-from lsyncd_sd.watch import inotify, opening
+from lsyncd_sd.watch import inotify
 from lsyncd_sd.watch.ground import directory_number
 from lsyncd_sd.watch.tree import Node, Place, Tree
 from lsyncd_sd.watch.twins import Twins

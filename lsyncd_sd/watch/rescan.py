@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from lsyncd_sd.opening import open_directory
 from lsyncd_sd.plan.change import Change, Depth
 from lsyncd_sd.watch.ground import directory_number
-from lsyncd_sd.watch.opening import open_directory
 
 # How long a rename may take between giving the inode its time and showing the new name, with the one
 # second that a file system without finer times rounds down. A guess.

@@ -10,10 +10,10 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
+from lsyncd_sd.opening import PATH_BYTES, open_directory
 from lsyncd_sd.plan.batch import Kind, Sample
 from lsyncd_sd.plan.guard import Identity
 from lsyncd_sd.watch.links import Inode
-from lsyncd_sd.watch.opening import PATH_BYTES, open_directory
 
 # How many entries are looked at for a sample: enough for any ordinary tree, and no walk of a huge one.
 SAMPLE_SEARCH_ENTRIES = 2000

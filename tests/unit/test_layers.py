@@ -24,8 +24,14 @@ COMMON = {"lsyncd_sd", "lsyncd_sd.classicline", "lsyncd_sd.errors", "lsyncd_sd.p
 
 ROOMS: dict[str, set[str]] = {
     "plan": {"lsyncd_sd.plan"},
-    "watch": {"lsyncd_sd.watch", "lsyncd_sd.plan"},
-    "mirror": {"lsyncd_sd.mirror", "lsyncd_sd.plan", "lsyncd_sd.config.model", "lsyncd_sd.loop"},
+    "watch": {"lsyncd_sd.watch", "lsyncd_sd.plan", "lsyncd_sd.opening"},
+    "mirror": {
+        "lsyncd_sd.mirror",
+        "lsyncd_sd.plan",
+        "lsyncd_sd.config.model",
+        "lsyncd_sd.loop",
+        "lsyncd_sd.opening",
+    },
     # What a rule means, and whether it is one, is known in one place only.
     "config": {"lsyncd_sd.config", "lsyncd_sd.plan.filters", "lsyncd_sd.plan.patterns"},
     "service": {
@@ -172,7 +178,7 @@ def test_a_room_imports_only_what_lies_to_its_right(room: str) -> None:
 
 
 def test_the_common_modules_know_nothing_of_the_rooms() -> None:
-    for name in ("__init__.py", "errors.py", "printable.py", "loop.py"):
+    for name in ("__init__.py", "errors.py", "printable.py", "loop.py", "opening.py"):
         assert not {module for module in imported(PACKAGE / name) if is_ours(module)}, name
 
 

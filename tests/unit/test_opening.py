@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tests watch/opening.py: no symlink is followed, no path is too long, nothing stays open."""
+"""Tests opening.py: no symlink is followed, no path is too long, nothing stays open."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lsyncd_sd.watch import opening
-from lsyncd_sd.watch.opening import PATH_BYTES, open_directory
+from lsyncd_sd import opening
+from lsyncd_sd.opening import PATH_BYTES, open_directory
 
 
 @pytest.fixture(params=["openat2", "components"])

@@ -31,8 +31,9 @@ from helpers.watched import (
     written,
 )
 
+from lsyncd_sd import opening
 from lsyncd_sd.plan.change import Change, Move, Sign
-from lsyncd_sd.watch import inotify, opening
+from lsyncd_sd.watch import inotify
 from lsyncd_sd.watch import watcher as watcher_module
 from lsyncd_sd.watch.coverage import Scope
 from lsyncd_sd.watch.pairing import GRACE_SECONDS

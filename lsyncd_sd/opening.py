@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Opens directories of a source: no symlink in the path leads elsewhere, and no path is too long."""
+"""Opens directories of a tree: no symlink in the path leads elsewhere, and no path is too long."""
 
 from __future__ import annotations
 
