@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from lsyncd_sd.config.model import Delete, RsyncOptions, SshOptions, Sync, Target, TargetKind
+from lsyncd_sd.config.model import DIRECT, Delete, RsyncOptions, SshOptions, Sync, Target, TargetKind
 from lsyncd_sd.config.report import Report, shown
 from lsyncd_sd.config.rsyncrules import check, drop_what_is_for_others, own_rules
 from lsyncd_sd.config.rules import rule_fields
@@ -130,6 +130,12 @@ def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Re
     values = merge(defaults, own, settings)
     effective = _effective(values, settings)
     target: Target = effective["target"]
+    if effective["mode"] == DIRECT and target.kind is not TargetKind.LOCAL:
+        report.error(
+            values["mode"].place,
+            f"mode: direct is for a target on this machine, and {shown(target.text)} is not",
+            "leave the mode out: rsync is for all targets",
+        )
     rsync = _rsync_options(values, own, target, effective["delete"], report)
     return Sync(
         name=name.value,

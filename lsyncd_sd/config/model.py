@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 
 from lsyncd_sd.plan.filters import Filter, WrittenRule
 
+DIRECT = "direct"
+"""The mode for targets on this machine."""
+
 
 class TargetKind(enum.Enum):
     """How rsync reaches a target."""

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Looks which directory a local target is, in a process of its own: its file system may not answer."""
+"""Knows which directory a local target is: looked up in a process of its own, for it may not answer."""
 
 from __future__ import annotations
 
+import errno
 import os
+from dataclasses import dataclass
 
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.outcome import Outcome, Verdict
@@ -40,3 +42,22 @@ def identity_of_target(loop: Loop, path: str) -> Steps[Identity | Verdict | None
         return None
     file_system, inode = result.output.split()
     return Identity(int(file_system), int(inode))
+
+
+@dataclass(slots=True)
+class LocalTarget:
+    """A local target, and which directory was found at its path when it was said that it may be used."""
+
+    path: str
+    checked: Identity | None = None
+
+    def open(self) -> int:
+        """Return a descriptor of the root, for its caller to close. It may hang: for processes of their own.
+
+        Raises OSError: ENOENT or ENOTDIR if it is missing, ESTALE if another directory stands there now.
+        """
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if Identity(os.fstatvfs(descriptor).f_fsid, os.fstat(descriptor).st_ino) == self.checked:
+            return descriptor
+        os.close(descriptor)
+        raise OSError(errno.ESTALE, "another directory stands there now", self.path)

@@ -24,6 +24,9 @@ class OpenSource(Protocol):
     def leads_somewhere(self, path: bytes) -> bool:
         """Tell whether a symlink stands at `path` that leads to something."""
 
+    def larger_than(self, limit: int, paths: Iterable[bytes]) -> set[bytes]:
+        """Return those of `paths` that are regular files of more than `limit` bytes."""
+
     def find_sample(self, is_excluded: IsHidden, below: Iterable[bytes]) -> Sample | None:
         """Return a file below these directories that can show whether the target keeps nanoseconds."""
 

@@ -11,7 +11,7 @@ import ctypes
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from lsyncd_sd.loop import Loop, Timer
@@ -120,7 +120,9 @@ class Process:
         self._streams[0].on_data = on_data
 
     def limit(self, seconds: float) -> None:
-        """Cut the process short if it still runs after so many seconds."""
+        """Cut the process short if it still runs after so many seconds; the last limit given counts."""
+        if self._limit_timer is not None:
+            self._limit_timer.cancel()
         self._limit_timer = self._loop.call_later(seconds, self.cut_short)
 
     def cut_short(self) -> None:
@@ -255,6 +257,15 @@ def start_function(loop: Loop, function: Callable[[], bytes], on_exit: OnExit) -
     For what may hang in the kernel (a dead network file system): only that process hangs then. An OSError
     that it raises becomes exit status 1 with the message as errors.
     """
+
+    def tell() -> Iterator[bytes]:
+        yield function()
+
+    return start_telling(loop, tell, on_exit)
+
+
+def start_telling(loop: Loop, function: Callable[[], Iterable[bytes]], on_exit: OnExit) -> Process:
+    """As `start_function`, for one that has several things to say: each is written when it comes."""
     output_read, output_write = os.pipe2(os.O_CLOEXEC)
     errors_read, errors_write = os.pipe2(os.O_CLOEXEC)
     try:
@@ -273,7 +284,7 @@ def start_function(loop: Loop, function: Callable[[], bytes], on_exit: OnExit) -
     return Process(loop, pid, output_read, errors_read, on_exit)
 
 
-def _run_function(function: Callable[[], bytes], output: int, errors: int) -> None:
+def _run_function(function: Callable[[], Iterable[bytes]], output: int, errors: int) -> None:
     """The forked side: never returns, and never runs an exit handler or flushes a buffer of the parent."""
     status = 1
     try:
@@ -282,7 +293,8 @@ def _run_function(function: Callable[[], bytes], output: int, errors: int) -> No
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        os.write(output, function())
+        for piece in function():
+            os.write(output, piece)
         status = 0
     except OSError as error:
         os.write(errors, str(error).encode("utf-8", "surrogateescape"))

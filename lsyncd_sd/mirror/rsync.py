@@ -91,6 +91,9 @@ class RsyncMirror:
         assert self._sync.target.kind is TargetKind.LOCAL
         return (yield from identity_of_target(self._loop, self._sync.target.path))
 
+    def use_target(self, identity: Identity | None) -> None:
+        """A local target was found in order: this directory, or none yet. rsync finds it by its path."""
+
     def presence(self) -> Steps[Verdict]:
         """Return how a run ended that needs nothing but the target's root."""
         report = yield from self._one_run(self.commands.presence_run)
@@ -355,17 +358,17 @@ class RsyncMirror:
                 if run.is_dry:
                     pass
                 elif verdict.outcome in _BROKEN_OFF and run.shape in _LISTED_SHAPES:
-                    report.failed = self._broken_off(run)
+                    report.failed = self._broken_off(run.paths)
                 elif run.shape in _CONTENT_SHAPES:
                     # Where no level removes the temporary file it stays: nobody has its name.
                     report.failed = dict.fromkeys(run.paths, Mark(Depth.LEVEL, exact=False))
         return report
 
-    def _broken_off(self, run: Run) -> dict[bytes, Mark]:
+    def _broken_off(self, paths: Set[bytes]) -> dict[bytes, Mark]:
         """A temporary file may be left on the target: see to it that it goes."""
         if self.commands.levels_remove_leftovers:
-            return {parent: Mark(Depth.LEVEL, exact=False) for parent in _parents(run.paths)}
-        self._leftovers |= run.paths - {b""}
+            return {parent: Mark(Depth.LEVEL, exact=False) for parent in _parents(paths)}
+        self._leftovers |= paths - {b""}
         return {}
 
     def _attribute(self, run: Run, result: Result) -> Attribution:

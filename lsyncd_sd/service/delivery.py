@@ -11,8 +11,9 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-from lsyncd_sd.config.model import Sync
+from lsyncd_sd.config.model import DIRECT, Sync
 from lsyncd_sd.loop import Loop, Timer
+from lsyncd_sd.mirror.direct import DirectMirror
 from lsyncd_sd.mirror.outcome import PATIENCE, BackOff, Outcome, Verdict
 from lsyncd_sd.mirror.report import Report
 from lsyncd_sd.mirror.rsync import RsyncMirror
@@ -80,7 +81,8 @@ class Delivery:
         # Nobody has watched until now.
         self._collator.rescan_begins()
         filters, gate = source.filters, source.gate
-        mirror = RsyncMirror(loop, sync, filters, gate.open, self._progress)
+        kind = DirectMirror if sync.mode == DIRECT else RsyncMirror
+        mirror = kind(loop, sync, filters, gate.open, self._progress)
         look = Look(source.catch_up, source.table, self._is_blind)
         self._ledger = Ledger(loop, sync.source, checkpoints, journal, self._collator, look)
         self._errands = Errands(

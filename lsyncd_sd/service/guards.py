@@ -89,6 +89,7 @@ class Guards:
             self._passed = deletions, time.monotonic()
         yield from self._check_presence(record)
         self._is_source_passed = True
+        self._mirror.use_target(target)
         return self._allowance(record, deletions)
 
     def before_batch(self, record: Record, sight: Sight) -> Steps[None]:
@@ -103,6 +104,7 @@ class Guards:
         if doubt is not None:
             yield from self._check_doubt(doubt, record)
         self._is_source_passed = True
+        self._mirror.use_target(target)
 
     def before_runs(self, record: Record, marks: Marks) -> Steps[int | None]:
         """Check what a batch of these marks would delete, unless no more can go than was seen to go."""

@@ -26,6 +26,7 @@ from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.watch.source import Source
 
 Answer = TypeVar("Answer")
+AnyMirror = TypeVar("AnyMirror", bound=RsyncMirror)
 
 OLD = 1_600_000_000_123_456_789
 """The time of every file: with the size alike too, only an exact run sees another content."""
@@ -46,9 +47,9 @@ class House:
         self.source.mkdir()
         self.target.mkdir()
 
-    def mirror_of(self, sync: Sync) -> RsyncMirror:
+    def mirror_of(self, sync: Sync, kind: type[AnyMirror] = RsyncMirror) -> AnyMirror:
         """Return a mirror for this sync, whatever its source."""
-        return RsyncMirror(
+        return kind(
             self._loop,
             sync,
             sync.make_filter(),

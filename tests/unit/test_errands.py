@@ -66,8 +66,12 @@ class FakeMirror:
     result: Report = field(default_factory=lambda: Report(OK))
     asked: list[Any] = field(default_factory=list)
     allowances: list[int | None] = field(default_factory=list)
+    used: list[Identity | None] = field(default_factory=list)
 
     on_run: Any = None
+
+    def use_target(self, identity: Identity | None) -> None:
+        self.used.append(identity)
 
     def target_identity(self) -> Steps[Identity | Verdict | None]:
         self.asked.append("target")
@@ -335,10 +339,14 @@ def test_a_replaced_source_is_held(known: Case) -> None:
 def test_a_replaced_target_is_held(known: Case) -> None:
     known.mirror.answers = [Identity(7, 8)]
     token = refused(known)
+    assert known.mirror.used == []
     known.restart(accepted=token)
     known.mirror.answers = [Identity(7, 8)]
     known.full_sync()
     assert known.remembered().memory.target == Identity(7, 8)
+    # from now on that one, and no other
+    known.batch()
+    assert known.mirror.used == [Identity(7, 8)] * 2
 
 
 def test_a_missing_target_is_not_made_again(known: Case) -> None:
@@ -471,6 +479,7 @@ def test_a_batch_is_held_where_the_target_was_replaced(known: Case) -> None:
         next(known.errands.batch(take, known._begin))
     assert taken == [], "nothing is in flight"
     assert not known.sent()
+    assert known.mirror.used == []
 
 
 def test_a_source_emptied_by_its_user_is_no_surprise_later(known: Case) -> None:

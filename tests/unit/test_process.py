@@ -16,7 +16,7 @@ from helpers.waiting import wait_until
 
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror import process
-from lsyncd_sd.mirror.process import Process, Result, start_command, start_function
+from lsyncd_sd.mirror.process import Process, Result, start_command, start_function, start_telling
 
 TOP = Path(__file__).resolve().parents[2]
 
@@ -250,6 +250,32 @@ def test_it_dies_with_us() -> None:
         wait_until(lambda pid=pid: is_gone(pid), f"{pid} dies with its parent")  # type: ignore[misc]
 
 
+# ---- functions that have several things to say
+
+
+def test_each_thing_is_heard_when_it_is_said(loop: Loop) -> None:
+    def say() -> Iterator[bytes]:
+        yield b"one"
+        signal.pause()
+        yield b"two"
+
+    running = Running(loop, lambda on_exit: start_telling(loop, say, on_exit))
+    running.wait_for(b"one")
+    running.process.cut_short()
+    result = running.result()
+    assert (result.output, result.code) == (b"one", -signal.SIGTERM)
+
+
+def test_what_was_said_before_an_error_counts(loop: Loop) -> None:
+    def say() -> Iterator[bytes]:
+        yield b"one"
+        raise OSError(5, "Input/output error")
+
+    result = Running(loop, lambda on_exit: start_telling(loop, say, on_exit)).result()
+    assert (result.code, result.output) == (1, b"one")
+    assert b"Input/output error" in result.errors
+
+
 # ---- cut short
 
 
@@ -296,6 +322,19 @@ def test_a_limit_cuts_short(loop: Loop) -> None:
     result = running.result()
     assert result.was_cut_short
     assert result.code == -signal.SIGTERM
+
+
+def test_the_last_limit_counts(loop: Loop) -> None:
+    running = command(loop, "sleep", "1000")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "killpg", lambda *_arguments: pytest.fail("it was cut short"))
+        running.process.limit(0.0)
+        running.process.limit(1000)
+        past: list[bool] = []
+        loop.call_later(0.0, lambda: past.append(True))
+        run_until(loop, lambda: past, "the first limit is past")
+    running.process.limit(0.0)
+    assert running.result().was_cut_short
 
 
 def test_once_ended_it_is_left_alone(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:

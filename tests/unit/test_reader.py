@@ -152,6 +152,10 @@ def test_a_value_is_read_by_its_own_type(line: str, attribute: str, value: objec
     assert getattr(read_one(TWO + line + "\n"), attribute) == value
 
 
+def test_a_mode_may_be_for_one_kind_of_target() -> None:
+    assert read_one("source: /home\ntarget: /srv/home\nmode: direct\n").mode == "direct"
+
+
 @pytest.mark.parametrize(
     ("section", "flags"),
     [

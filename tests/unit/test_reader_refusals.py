@@ -168,7 +168,7 @@ SYNCS = "syncs:\n  - source: /a\n    target: h:/a\n"
         (TWO + "brake: {max_deletes: -1}\n", "3:22", "max_deletes: '-1' is not a whole number,", ""),
         (TWO + "brake: {max_deletes: '5'}\n", "3:22", "max_deletes: '5' in quotes is text", ""),
         (TWO + "mode: rsyncssh\n", "3:7", "mode: 'rsyncssh' is not rsync", "does not have rsyncssh yet"),
-        (TWO + "mode: direct\n", "3:7", "mode: 'direct'", "does not have direct yet"),
+        (TWO + "mode: direct\n", "3:7", "mode: direct is for a target on this machine", "leave"),
         (TWO + "mode: actions\n", "3:7", "mode: 'actions'", "does not have actions yet"),
         (TWO + "mode: ftp\n", "3:7", "mode: 'ftp' is not rsync", ""),
         (TWO + "delete: maybe\n", "3:9", "delete: 'maybe' is not true, false, startup or running", ""),
