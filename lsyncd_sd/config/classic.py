@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from lsyncd_sd.classicline import Call, Line
 from lsyncd_sd.config.checks import check_together
 from lsyncd_sd.config.load import Loaded
-from lsyncd_sd.config.model import Configuration, Target, TargetKind
+from lsyncd_sd.config.model import DIRECT, Configuration, Target, TargetKind
 from lsyncd_sd.config.nodes import ListNode, MapNode, Node, Scalar
 from lsyncd_sd.config.places import mounts_that_can_hang, resolve
 from lsyncd_sd.config.reader import read_syncs
@@ -142,6 +142,8 @@ class _Translation:
             "source": _text(call, source),
             "target": _text(call, text),
         }
+        if call.option == "direct":
+            settings["mode"] = _text(call, DIRECT)
         if target and not self._is_no_mirror(target):
             no = Scalar(call.text, "false", is_plain=True)
             settings["brake"] = _mapping(call, {"hold_first": no})

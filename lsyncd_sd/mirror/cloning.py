@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Renews one file of a local target by sharing blocks (FICLONE), where rsync would write all of it anew.
 
-For processes of their own: it hangs for as long as the file systems do. Decision 0012 has the figures.
+For processes of their own: it hangs for as long as the file systems do. Decision 0013 has the figures.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from lsyncd_sd.plan.change import Depth
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity
 
-# A smaller file rsync has written in the time that it takes to start a process (decision 0012).
+# A smaller file rsync has written in the time that it takes to start a process (decision 0013).
 SMALLEST_CLONED = 4 * 1024 * 1024
 
 # What a clone always takes over, and what makes no difference to it. With any other key, rsync would do
@@ -116,7 +116,7 @@ class DirectMirror(RsyncMirror):
         for path, answer in zip(paths, answers, strict=False):
             if not answer.endswith(_NOT_CLONED):
                 cloned.sizes[path] = int(answer.lstrip(SIGN_OF_LIFE))
-        if result.code < 0 or result.was_cut_short:
+        if result.code < 0:
             cloned.leftovers = self._broken_off(set(paths))
         return cloned
 

@@ -95,6 +95,7 @@ def test_targets_of_each_kind(here: Here, target: str, kind: TargetKind, text: s
 @pytest.mark.parametrize("target", ["mirror", "host:mirror", "host::mirror", "rsync://host/mirror"])
 def test_direct_is_always_on_this_machine(here: Here, target: str) -> None:
     sync = one(f"-direct source {target}", here)
+    assert sync.mode == "direct"
     assert sync.target.kind is TargetKind.LOCAL
     assert sync.target.path == f"{here.directory}/{target}".replace("//", "/")
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers import sharing
@@ -46,9 +47,11 @@ class Ends:
         self.source, self.target = (root / "d/file" for root in self.roots)
 
     def clone(self, *, acls: bool = False, xattrs: bool = False) -> tuple[int, int]:
-        """Clone the file; return the size, and the number of signs of life."""
+        """Clone the file; return the size, and the number of signs of life. Its directory keeps its time."""
         source, target = (os.open(root, os.O_RDONLY) for root in self.roots)
         signs = 0
+        directory = self.target.parent
+        os.utime(directory, ns=(OLD, OLD))
         steps = clone(source, target, b"d/file", acls=acls, xattrs=xattrs)
         try:
             while True:
@@ -57,6 +60,7 @@ class Ends:
         except StopIteration as stop:
             return int(stop.value), signs
         finally:
+            assert directory.stat().st_mtime_ns == OLD
             os.close(source)
             os.close(target)
 
@@ -230,6 +234,10 @@ def a_fifo(path: Path) -> None:
     os.mkfifo(path)
 
 
+def endless_zeros(path: Path) -> None:
+    os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 5))
+
+
 def a_directory(path: Path) -> None:
     path.mkdir()
 
@@ -247,6 +255,42 @@ def test_what_is_no_file_in_the_source(same: Ends, make: Callable[[Path], None])
     same.target.write_bytes(b"old")
     make(same.source)
     left_alone(same)
+
+
+@pytest.mark.parametrize("make", [a_fifo, a_link, endless_zeros])
+def test_what_has_become_something_else_just_now(
+    same: Ends, make: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    same.source.write_bytes(b"x")
+    same.target.write_bytes(b"old")
+    real = os.lstat
+
+    def look(path: bytes, *, dir_fd: int) -> os.stat_result:
+        found = real(path, dir_fd=dir_fd)
+        same.source.unlink()
+        make(same.source)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", look)
+        with pytest.raises((NotClonedError, OSError)):
+            same.clone()
+    assert same.target.read_bytes() == b"old"
+
+
+def test_a_device_is_not_even_opened(same: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    endless_zeros(same.source)
+    opened: list[object] = []
+    real = os.open
+
+    def note(path: Any, *arguments: Any, **more: Any) -> int:
+        opened.append(path)
+        return real(path, *arguments, **more)
+
+    monkeypatch.setattr(os, "open", note)
+    with pytest.raises(NotClonedError):
+        same.clone()
+    assert b"file" not in opened
 
 
 def test_a_directory_on_the_target(same: Ends) -> None:

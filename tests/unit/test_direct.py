@@ -25,7 +25,7 @@ from lsyncd_sd.mirror import direct
 from lsyncd_sd.mirror.cloning import SIGN_OF_LIFE
 from lsyncd_sd.mirror.direct import DirectMirror, may_clone
 from lsyncd_sd.mirror.process import Process
-from lsyncd_sd.mirror.report import Report
+from lsyncd_sd.mirror.report import Report, nothing_done
 from lsyncd_sd.plan.batch import Mark, Marks
 from lsyncd_sd.plan.change import Depth
 
@@ -95,7 +95,12 @@ def test_a_large_file_that_was_written_to(house: House) -> None:
     assert is_shared(house, "d/large")
     # each of them counts once
     assert (report.done.files, report.done.bytes) == (2, LARGE + 1000)
-    assert report.seconds > 0
+
+
+def test_the_time_that_it_took_counts() -> None:
+    report = nothing_done()
+    direct._Cloned(seconds=2.5).add_to(report)
+    assert report.seconds == 2.5
 
 
 @pytest.mark.parametrize("mark", [ENTRY, EXACT_SUBTREE])
@@ -285,9 +290,9 @@ def test_nothing_is_forgotten_when_rsync_fails(house: House, monkeypatch: pytest
     for name in ("first", "second"):
         write(house.source / name)
     monkeypatch.setattr(direct, "clone", stopped_by(lambda: os.kill(os.getpid(), signal.SIGKILL)))
-    sync = sync_of(house, f"binary: {house.program('exit 12 #')['rsync'].binary}")
+    sync = sync_of(house, f"binary: {house.program('exit 1 #')['rsync'].binary}")
     report = house.do(mirror_of(house, sync).batch(dict.fromkeys([b"first", b"second"], EXACT_ENTRY)))
-    assert report.is_whole
+    assert report.is_whole and report.again == {}
     assert report.failed.keys() == {b"", b"first", b"second"}
     assert report.failed[b""] == LEVEL
 
