@@ -195,7 +195,8 @@ def _show_config(parsed: argparse.Namespace) -> ExitStatus:
 
 
 def _status(parsed: argparse.Namespace) -> ExitStatus:
-    from lsyncd_sd.service.status import document, exit_status, table
+    from lsyncd_sd.service.status import document, exit_status
+    from lsyncd_sd.service.statustext import table
 
     statuses = [status for _socket, syncs in _instances() for status in syncs]
     if parsed.name is not None:

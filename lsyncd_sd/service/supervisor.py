@@ -36,7 +36,8 @@ from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.notify import ChildSocket, Manager, Message, child_watchdog_seconds
 from lsyncd_sd.service.processes import become_subreaper
 from lsyncd_sd.service.requests import Requests
-from lsyncd_sd.service.status import State, SyncStatus, summary
+from lsyncd_sd.service.status import State, SyncStatus
+from lsyncd_sd.service.statustext import summary
 
 # READY=1 goes up after so many seconds at the latest: what still walks then shows in STATUS=.
 READY_SECONDS = 30.0
