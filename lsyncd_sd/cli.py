@@ -136,6 +136,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     one = add("accept", _accept, "let a held sync go on with what it was held for")
     one.add_argument("name", metavar="NAME")
+    one.add_argument("target", nargs="?", metavar="TARGET", help="the one that is meant if several are held")
     return parser
 
 
@@ -279,11 +280,27 @@ def _wait(parsed: argparse.Namespace) -> ExitStatus:
 
 
 def _accept(parsed: argparse.Namespace) -> ExitStatus:
+    from lsyncd_sd.service.status import one_line
+
     socket, status = _found(parsed.name)
+    held = [target for target in status.each_target() if target.hold_id]
+    parameters = {"name": parsed.name}
+    if parsed.target is not None:
+        parameters["target"] = parsed.target
+        held = [target for target in held if target.target == parsed.target]
+    if len(held) > 1:
+        raise _several_held(parsed.name, [target.target for target in held])
     # What this status shows is accepted, and nothing that comes up in between.
-    _call(socket, "Accept", {"name": parsed.name, "hold_id": status.hold_id})
-    print("\n".join([f"{parsed.name} goes on with what it was held for", *status.reason_lines()]))
+    _call(socket, "Accept", {**parameters, "hold_id": held[0].hold_id if held else ""})
+    where = f" on {one_line(held[0].target)}" if status.targets else ""
+    print("\n".join([f"{parsed.name} goes on{where} with what it was held for", *held[0].reason_lines()]))
     return ExitStatus.OK
+
+
+def _several_held(name: str, targets: Sequence[str]) -> LsyncdError:
+    from lsyncd_sd.service.control_interface import ControlError
+
+    return ControlError("SeveralHeld", {"name": name, "targets": list(targets)})
 
 
 def _instances() -> list[tuple[str, list[SyncStatus]]]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lsyncd_sd.plan.filters import Filter, WrittenRule
 
@@ -127,8 +127,9 @@ class Sync:
     section `brake:`.
     `file_stem` is the name of the file it came from without folder and suffix: state is kept under it and
     the name. `rules` is what filter, filter_from, exclude and exclude_from come to, in this order, with what
-    their files held when they were read. The places (`file:line:column`) are for messages only and make no
-    difference between syncs.
+    their files held when they were read. `others` is the same sync to each further target, `target` being
+    the first one; with `is_one_of_several`, what concerns this target alone must be told from the others.
+    The places (`file:line:column`) are for messages only and make no difference between syncs.
     """
 
     name: str
@@ -157,6 +158,12 @@ class Sync:
     name_place: str = field(default="", compare=False)
     source_place: str = field(default="", compare=False)
     target_place: str = field(default="", compare=False)
+    others: tuple[Sync, ...] = ()
+    is_one_of_several: bool = False
+
+    def each_target(self) -> tuple[Sync, ...]:
+        """Return a sync for each target alone."""
+        return (replace(self, others=()), *self.others)
 
     def make_filter(self) -> Filter:
         """Return what the rules decide."""

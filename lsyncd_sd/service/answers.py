@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from lsyncd_sd.service.control_interface import ControlError, Deferred, Handler
-from lsyncd_sd.service.status import State, SyncStatus, document
+from lsyncd_sd.service.status import State, SyncStatus, TargetStatus, document
 
 
 class Steered(Protocol):
@@ -28,8 +28,8 @@ class Steered(Protocol):
         `reply` gets the answer when everything that was changed before is on the target.
         """
 
-    def accept(self, name: str, hold_id: str, reply: Deferred) -> None:
-        """Have a held sync do what this hold names; `reply` says if it does. Raises ControlError."""
+    def accept(self, name: str, target: str, hold_id: str, reply: Deferred) -> None:
+        """Have a held target get what this hold names; `reply` says if it does. Raises ControlError."""
 
 
 def methods(parent: Steered) -> Mapping[str, Handler]:
@@ -68,10 +68,9 @@ class _Answers:
 
     def accept(self, parameters: dict[str, Any]) -> Deferred:
         status = self._named(parameters["name"])
-        if status.state is not State.HELD or not status.hold_id:
-            raise ControlError("NotHeld", {"name": status.name, "state": status.state.value})
+        held = _held(status, parameters)
         reply = Deferred()
-        self._parent.accept(status.name, parameters.get("hold_id", status.hold_id), reply)
+        self._parent.accept(status.name, held.target, parameters.get("hold_id", held.hold_id), reply)
         return reply
 
     def _named(self, name: str) -> SyncStatus:
@@ -79,3 +78,21 @@ class _Answers:
             if status.name == name:
                 return status
         raise ControlError("NoSuchSync", {"name": name})
+
+
+def _held(status: SyncStatus, parameters: dict[str, Any]) -> SyncStatus | TargetStatus:
+    """Return the target to release. Raises ControlError if none is held, or more than one may be meant."""
+    among = status.each_target()
+    if "target" in parameters:
+        among = tuple(target for target in among if target.target == parameters["target"])
+        if not among:
+            raise ControlError("NoSuchTarget", {"name": status.name, "target": parameters["target"]})
+    held = [target for target in among if target.state is State.HELD and target.hold_id]
+    if not held:
+        state = among[0].state if len(among) == 1 else status.state
+        raise ControlError("NotHeld", {"name": status.name, "state": state.value})
+    seen = [target for target in held if target.hold_id == parameters.get("hold_id")]
+    if len(held) > 1 and len(seen) != 1:
+        targets = [target.target for target in held]
+        raise ControlError("SeveralHeld", {"name": status.name, "targets": targets})
+    return seen[0] if seen else held[0]

@@ -8,7 +8,7 @@ import os
 
 from lsyncd_sd.printable import printable
 from lsyncd_sd.service.journal import Event, Journal
-from lsyncd_sd.service.standing import Standing
+from lsyncd_sd.service.standing import Standings
 from lsyncd_sd.watch import ground
 from lsyncd_sd.watch.ground import Mount
 from lsyncd_sd.watch.watcher import Watcher
@@ -23,7 +23,7 @@ class BlindSpots:
     """What of the source at `path` no event tells of: what has no watch, and what others may change."""
 
     def __init__(
-        self, path: bytes, watcher: Watcher, journal: Journal, standing: Standing, *, one_file_system: bool
+        self, path: bytes, watcher: Watcher, journal: Journal, standing: Standings, *, one_file_system: bool
     ) -> None:
         self._path = path
         self._watcher = watcher

@@ -111,9 +111,8 @@ class Child:
         """Set the status that the parent knows by itself."""
         since = self.status.since if state is self.status.state else unix_time
         pid = self.pid or None
-        self.status = replace(
-            self.status, state=state, since=since, reason=reason, pid=pid, restarts=self.restarts
-        )
+        status = self.status.shown_as(state, since, reason)
+        self.status = replace(status, pid=pid, restarts=self.restarts)
 
     def take_status(self, status: SyncStatus) -> None:
         """Take over what the child says of itself."""

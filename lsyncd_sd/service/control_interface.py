@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
@@ -41,6 +42,24 @@ type SyncStatus (
   directories: int,
   pid: ?int,
   restarts: int,
+  hold_id: string,
+  targets: ?[]TargetStatus
+)
+
+# One target of a sync with several; a sync with a single one has no such
+# list. The sync itself shows the worst of their states, and their sums.
+type TargetStatus (
+  target: string,
+  state: string,
+  since: float,
+  reason: string,
+  pending: int,
+  batches: int,
+  failures: int,
+  files: int,
+  bytes: int,
+  last_batch: ?float,
+  full_sync_percent: ?int,
   hold_id: string
 )
 
@@ -68,12 +87,17 @@ method Restart(name: string) -> ()
 method Sync(name: string, full: ?bool, wait: ?bool) -> (sync: SyncStatus)
 
 # Agree to what a held sync is about to do: to what this hold_id of its status
-# stands for and nothing else; without one, to what it is held for now.
-method Accept(name: string, hold_id: ?string) -> ()
+# stands for and nothing else; without one, to what it is held for now. The
+# target need not be named if only one is held, or held for that.
+method Accept(name: string, hold_id: ?string, target: ?string) -> ()
 
 error NoSuchSync (name: string)
 error ConfigurationInvalid (problems: []Problem)
 error NotHeld (name: string, state: string)
+error NoSuchTarget (name: string, target: string)
+
+# More than one target is held: it has to be said which one is meant.
+error SeveralHeld (name: string, targets: []string)
 
 # It is held for something else than what was agreed to.
 error HoldChanged (name: string, reason: string, hold_id: string)
@@ -119,13 +143,14 @@ class Parameter(NamedTuple):
 
 _NAME = Parameter(str, is_required=True)
 _FLAG = Parameter(bool, is_required=False)
+_TEXT = Parameter(str, is_required=False)
 
 PARAMETERS: dict[str, dict[str, Parameter]] = {
-    f"{INTERFACE}.Status": {"name": Parameter(str, is_required=False)},
+    f"{INTERFACE}.Status": {"name": _TEXT},
     f"{INTERFACE}.Reload": {},
     f"{INTERFACE}.Restart": {"name": _NAME},
     f"{INTERFACE}.Sync": {"name": _NAME, "full": _FLAG, "wait": _FLAG},
-    f"{INTERFACE}.Accept": {"name": _NAME, "hold_id": Parameter(str, is_required=False)},
+    f"{INTERFACE}.Accept": {"name": _NAME, "hold_id": _TEXT, "target": _TEXT},
     f"{VARLINK_INTERFACE}.GetInfo": {},
     f"{VARLINK_INTERFACE}.GetInterfaceDescription": {"interface": Parameter(str, is_required=True)},
 }
@@ -160,6 +185,12 @@ class ControlError(LsyncdError):
             case "org.lsyncd-sd.Control.NotHeld":
                 state = self._shown("state")
                 return f"sync {sync!r} is not held: its state is {state}", "", ExitStatus.NOT_GOOD
+            case "org.lsyncd-sd.Control.NoSuchTarget":
+                message = f"sync {sync!r} has no target {self._shown('target')!r}"
+                return message, f"lsyncd-sd status {sync} shows them", ExitStatus.USAGE
+            case "org.lsyncd-sd.Control.SeveralHeld":
+                hint = f"say which one: {', '.join(self._commands())}"
+                return f"more than one target of sync {sync!r} is held", hint, ExitStatus.USAGE
             case "org.lsyncd-sd.Control.HoldChanged":
                 message = f"sync {sync!r} is held for something else now: {self._shown('reason')}"
                 return message, "to agree to that, accept it once more", ExitStatus.NOT_GOOD
@@ -177,6 +208,12 @@ class ControlError(LsyncdError):
 
     def _shown(self, key: str) -> str:
         return visible(str(self.parameters.get(key, "")))
+
+    def _commands(self) -> list[str]:
+        """Return what to type for each target."""
+        targets = self.parameters.get("targets")
+        shown = [visible(str(target)) for target in targets] if isinstance(targets, list) else []
+        return [f"lsyncd-sd accept {self._shown('name')} {shlex.quote(target)}" for target in shown]
 
     def _problem_lines(self) -> list[str]:
         problems = self.parameters.get("problems")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import shlex
 from collections.abc import Callable, Iterable, Sequence
 
 from lsyncd_sd.config.model import DIRECT, Sync
@@ -22,6 +23,7 @@ from lsyncd_sd.plan.batch import Marks
 from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.guard import Hold
+from lsyncd_sd.printable import visible
 from lsyncd_sd.service.callbacks import Callbacks
 from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.errands import Errands
@@ -136,10 +138,9 @@ class Delivery:
         self._standing.enter(State.RESCANNING, reason)
 
     def rescan_ends(self) -> None:
-        """All changes that nobody saw have been added."""
+        """All changes that nobody saw have been added; what follows is for `proceed` to see."""
         self._is_rescanning = False
         self._collator.rescan_ends()
-        self._poke()
 
     def source_lost(self) -> None:
         """Dispatch nothing until `source_ready`; what runs is cut short, for it may see an empty tree."""
@@ -402,6 +403,8 @@ class Delivery:
             # Once it is gone, nothing short of a full sync is enough.
             self._want_full_sync("the sync was held")
         reason = f"{hold.reason}; {hold.hint}: lsyncd-sd accept {self._sync.name}"
+        if self._sync.is_one_of_several:
+            reason += f" {shlex.quote(visible(self._sync.target.text))}"
         self._standing.enter(State.HELD, reason, paths=hold.paths)
 
     def _trouble(self, verdict: Verdict) -> None:

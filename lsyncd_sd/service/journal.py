@@ -7,7 +7,7 @@ import enum
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Protocol, Self, TypedDict, TypeVar, Unpack
 
 from systemd import journal as systemd_journal
@@ -75,7 +75,7 @@ Fields = TypedDict(  # noqa: UP013
     "Fields",
     {
         "sync": str,
-        "target": str,
+        "targets": Sequence[str],
         "state": str,
         "batch": int | str,
         "files": int,
@@ -109,9 +109,12 @@ class Entry:
         if self.event is not None:
             items.append(b"MESSAGE_ID=" + self.event.value.encode())
         for name, value in self.fields.items():
+            # A field may occur several times: `journalctl LSYNCD_PATH=...` finds each of them.
             if name == "paths":
-                # A field may occur several times: `journalctl LSYNCD_PATH=...` finds each of them.
                 items.extend(b"LSYNCD_PATH=" + (path or b".") for path in self.fields["paths"])
+                continue
+            if name == "targets":
+                items.extend(b"LSYNCD_TARGET=" + _raw(target) for target in self.fields["targets"])
                 continue
             journal_name = "ERRNO" if name == "errno" else "LSYNCD_" + name.upper()
             items.append(journal_name.encode() + b"=" + _raw(value))
@@ -271,7 +274,7 @@ class RateLimit(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Logs for one process, or with `bind` for one sync of it.
+    """Logs for one process, or with `bind` for one sync of it; each message begins with the `prefix`.
 
     Errors and warnings that repeat are shown once per REPEAT_INTERVAL and then counted. Nothing here raises
     because of a log that cannot be written.
@@ -281,6 +284,7 @@ class Journal:
     level: Priority
     clock: Callable[[], float] = time.monotonic
     bound: Fields = field(default_factory=lambda: Fields())
+    prefix: str = ""
     _repeats: RateLimit[Entry] = field(default_factory=lambda: RateLimit(REPEAT_INTERVAL, REPEAT_KEYS))
 
     @classmethod
@@ -300,8 +304,11 @@ class Journal:
 
     def bind(self, **fields: Unpack[Fields]) -> Journal:
         """Return this journal with `fields` in each of its entries."""
-        merged: Fields = {**self.bound, **fields}
-        return Journal(self.sink, self.level, self.clock, merged, self._repeats)
+        return replace(self, bound={**self.bound, **fields})
+
+    def about(self, subject: str) -> Journal:
+        """Return this journal for what its fields do not show to everybody: each message begins with it."""
+        return replace(self, prefix=f"{visible(subject)}: ")
 
     def send(
         self,
@@ -319,12 +326,12 @@ class Journal:
         """
         if priority > self.level:
             return
-        safe = "\n".join(visible(line) for line in message.split("\n"))
+        safe = self.prefix + "\n".join(visible(line) for line in message.split("\n"))
         merged: Fields = {**self.bound, **fields}
         entry = Entry(priority, safe, event, merged)
         self.report_repeats()
         if priority <= Priority.WARNING:
-            key = (event, merged.get("sync"), repeats_as or message)
+            key = (event, merged.get("sync"), self.prefix, repeats_as or message)
             if not self._repeats.admit(key, entry, self.clock()):
                 return
         self.sink.write(entry)

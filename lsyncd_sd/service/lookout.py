@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from lsyncd_sd.config.model import Sync
@@ -17,7 +17,7 @@ from lsyncd_sd.service.blindspots import COMPARE_SECONDS, BlindSpots, watch_limi
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.mounted import Mounted
 from lsyncd_sd.service.notify import Notifier
-from lsyncd_sd.service.standing import Standing
+from lsyncd_sd.service.standing import Standings
 from lsyncd_sd.service.status import State
 from lsyncd_sd.watch.source import Source
 from lsyncd_sd.watch.watcher import WALK_STEP, Watcher
@@ -64,7 +64,7 @@ class Lookout:
         queue: int,
         watcher: Watcher,
         journal: Journal,
-        standing: Standing,
+        standing: Standings,
         notifier: Notifier,
         ping_interval: float,
         listener: Listener,
@@ -142,10 +142,6 @@ class Lookout:
             if self._watcher.has_read_all:
                 return True
         return self._watcher.settled
-
-    def directory_table(self) -> Iterator[tuple[int, int, bytes]]:
-        """Yield the directories that are watched, as a checkpoint takes them."""
-        return self._watcher.directory_table()
 
     # ------------------------------------------------------------------ watching
 

@@ -77,8 +77,8 @@ class Requests:
                 del self._open[name][other]
                 self._withdraw(name, other)
 
-    def accept(self, child: Child, hold_id: str, reply: Deferred) -> None:
-        """Have the process of a sync do what this hold names; `reply` says if it does."""
+    def accept(self, child: Child, target: str, hold_id: str, reply: Deferred) -> None:
+        """Have the process of a sync do to a target what this hold names; `reply` says if it does."""
         name, number = child.sync.name, next(self._numbers)
         if name not in self._running:
             reply.fail(_not_held(child))
@@ -91,7 +91,7 @@ class Requests:
             self._unsend(name, number)
 
         reply.on_abandoned = abandoned
-        self._post(name, {"do": "accept", "id": number, "hold_id": hold_id})
+        self._post(name, {"do": "accept", "id": number, "target": target, "hold_id": hold_id})
 
     def look_at(self, child: Child) -> None:
         """The status of a sync may have changed: tell those who wait for it."""

@@ -44,6 +44,7 @@ class SourceSide:
     """What is known of one source, and how to learn what has happened in it.
 
     `catch_up`: read all that has happened until now; returns False if some directory is not watched yet.
+    `is_settled`: whether everything heard of so far is watched.
     `table`: the directories that are watched, each with its number, that of its parent, and its name.
     """
 
@@ -51,6 +52,7 @@ class SourceSide:
     gate: SourceGate
     links: LinkedNames
     catch_up: Callable[[], bool]
+    is_settled: Callable[[], bool]
     table: Callable[[], Iterable[tuple[int, int, bytes]]]
 
     @property

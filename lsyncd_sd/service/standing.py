@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The state of one sync to one target as users see it, told by one journal entry for each change."""
+"""The state of each target of a sync as users see it, told by one journal entry for each change."""
 
 from __future__ import annotations
 
@@ -77,22 +77,52 @@ class Standing:
         """
         if state.is_good and self._blind_spots:
             state, reason = State.DEGRADED, "; ".join(self._blind_spots.values())
-        if self.state is State.STOPPING or (state is self.state and reason == self.reason):
-            return
-        before, self.state, self.reason = self.state, state, reason
-        if state is not before:
-            self.since = time.time()
-        self._tell(before, exit_status, paths)
-        self._on_change()
+        is_routine = self.state.is_good and state.is_good
+        if self.take(state, reason):
+            journal = self._journal if exit_status is None else self._journal.bind(exit_status=exit_status)
+            _tell(journal, state, reason, paths, is_routine=is_routine)
+            self._on_change()
 
-    def _tell(self, before: State, exit_status: int | None, paths: Sequence[bytes]) -> None:
-        is_routine = before.is_good and self.state.is_good
-        priority = Priority.DEBUG if is_routine else _PRIORITIES.get(self.state, Priority.NOTICE)
-        journal = self._journal if exit_status is None else self._journal.bind(exit_status=exit_status)
-        journal.send(
-            priority,
-            f"{self.state}: {self.reason}" if self.reason else str(self.state),
-            _EVENTS.get(self.state, Event.STATE_CHANGED),
-            state=self.state.value,
-            paths=paths,
-        )
+    def take(self, state: State, reason: str) -> bool:
+        """Be in this state, without a word; return False if that changes nothing."""
+        if self.state is State.STOPPING or (state is self.state and reason == self.reason):
+            return False
+        if state is not self.state:
+            self.since = time.time()
+        self.state, self.reason = state, reason
+        return True
+
+
+class Standings:
+    """The standings of all targets of one sync, for what concerns them all: it is told once."""
+
+    def __init__(
+        self, journal: Journal, standings: Sequence[Standing], on_change: Callable[[], None]
+    ) -> None:
+        self._journal = journal
+        self._standings = standings
+        self._on_change = on_change
+
+    def set_blind_spot(self, kind: str, reason: str) -> None:
+        """Say why no target may be relied on, as Standing has it."""
+        for standing in self._standings:
+            standing.set_blind_spot(kind, reason)
+
+    def enter(self, state: State, reason: str = "") -> None:
+        """Enter a state that is none of the good ones, with every target."""
+        changed = [standing for standing in self._standings if standing.take(state, reason)]
+        if changed:
+            _tell(self._journal, state, reason)
+            self._on_change()
+
+
+def _tell(
+    journal: Journal, state: State, reason: str, paths: Sequence[bytes] = (), *, is_routine: bool = False
+) -> None:
+    journal.send(
+        Priority.DEBUG if is_routine else _PRIORITIES.get(state, Priority.NOTICE),
+        f"{state}: {reason}" if reason else str(state),
+        _EVENTS.get(state, Event.STATE_CHANGED),
+        state=state.value,
+        paths=paths,
+    )

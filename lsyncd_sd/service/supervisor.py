@@ -399,9 +399,9 @@ class Supervisor:
         self._requests.sync(name, full=full, reply=reply)
         self._requests.look_at(child)
 
-    def accept(self, name: str, hold_id: str, reply: Deferred) -> None:
-        """Have a held sync do what this hold names; `reply` says if it does. Raises ControlError."""
-        self._requests.accept(self._living(name), hold_id, reply)
+    def accept(self, name: str, target: str, hold_id: str, reply: Deferred) -> None:
+        """Have a held target get what this hold names; `reply` says if it does. Raises ControlError."""
+        self._requests.accept(self._living(name), target, hold_id, reply)
 
     def _living(self, name: str) -> Child:
         """Return the child of this name. Raises ControlError if there is none, or about to be none."""

@@ -5,13 +5,13 @@ An `accept` is answered at once: it counts only for what the sync is held for in
 
 A `sync` is done when everything that was changed before it is on the target. What was changed is known when
 the queue was read up to a cookie sent after the request, and no directory is in doubt; from then on it is
-for the delivery to say when all that was dirty then has been mirrored.
+for the deliveries to say when all that was dirty then has been mirrored, to every target.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.cookies import Cookies
 from lsyncd_sd.service.delivery import Delivery
 from lsyncd_sd.service.fullsyncs import Stamp
-from lsyncd_sd.service.standing import Standing
+from lsyncd_sd.service.outlet import Outlet
 
 # How soon an answer is tried again that found the channel full. A guess: a parent that does not read for so
 # long is very busy.
@@ -31,14 +31,14 @@ AGAIN_SECONDS = 1.0
 class Waiter:
     """One request. `cookie` was sent after it, None if nothing can be; `has_read`: and was heard of.
 
-    `stamp` stands for all that was dirty when everything before the request was known.
+    `stamps` stand for all that was dirty on each target when everything before the request was known.
     """
 
     number: int
     full: bool
     cookie: bytes | None = None
     has_read: bool = False
-    stamp: Stamp | None = None
+    stamps: list[Stamp] | None = None
 
 
 class Waiters:
@@ -53,16 +53,14 @@ class Waiters:
         name: str,
         channel: Channel,
         cookies: Cookies,
-        delivery: Delivery,
-        standing: Standing,
+        outlets: Sequence[Outlet],
         look_again: Callable[[], None],
     ) -> None:
         self._loop = loop
         self._name = name
         self._channel = channel
         self._cookies = cookies
-        self._delivery = delivery
-        self._standing = standing
+        self._outlets = outlets
         self._look_again = look_again
         self._is_watching = False
         self._waiting: dict[int, Waiter] = {}
@@ -80,22 +78,23 @@ class Waiters:
                 case "forget":
                     self._waiting.pop(message["id"], None)
                 case "accept":
-                    self._accept(message["id"], message["hold_id"])
+                    self._accept(message["id"], message["target"], message["hold_id"])
                 case "sync":
                     self._sync(message["id"], full=message["full"])
         if self._channel.is_ended:
             # The parent is dead, and so are we in a moment.
             self.close()
 
-    def _accept(self, number: int, hold_id: str) -> None:
-        hold = self._delivery.hold
+    def _accept(self, number: int, target: str, hold_id: str) -> None:
+        outlet = next(outlet for outlet in self._outlets if outlet.target == target)
+        hold, standing = outlet.delivery.hold, outlet.standing
         if hold is None:
-            self._answer(number, "NotHeld", state=self._standing.state.value)
+            self._answer(number, "NotHeld", state=standing.state.value)
         elif hold.token != hold_id:
-            self._answer(number, "HoldChanged", reason=self._standing.reason, hold_id=hold.token)
+            self._answer(number, "HoldChanged", reason=standing.reason, hold_id=hold.token)
         else:
             self._answer(number)
-            self._delivery.accept(hold)
+            outlet.delivery.accept(hold)
 
     def _sync(self, number: int, *, full: bool) -> None:
         self._waiting[number] = waiter = Waiter(number, full)
@@ -108,7 +107,7 @@ class Waiters:
         """The queue reports what happens from now on; whatever it held before was thrown away."""
         self._is_watching = True
         for waiter in list(self._waiting.values()):
-            if waiter.stamp is None:
+            if waiter.stamps is None:
                 self._send_cookie(waiter)
 
     def watching_ends(self) -> None:
@@ -127,29 +126,34 @@ class Waiters:
             self._answer(waiter.number, "Unavailable", reason=reason)
 
     def changed(self, *, is_settled: bool) -> None:
-        """The delivery got what was read of the queue; `is_settled`: no directory is in doubt."""
+        """The deliveries got what was read of the queue; `is_settled`: no directory is in doubt."""
         received = self._cookies.received()
         known = []
         for waiter in self._waiting.values():
             waiter.has_read = waiter.has_read or waiter.cookie in received
-            if waiter.has_read and waiter.stamp is None:
+            if waiter.has_read and waiter.stamps is None:
                 known.append(waiter)
-        if known and is_settled and self._delivery.is_ready:
+        if known and is_settled and all(delivery.is_ready for delivery in self._deliveries):
             self._stamp(known)
         self.check()
 
-    def _stamp(self, waiters: list[Waiter]) -> None:
-        if any(waiter.full for waiter in waiters):
-            self._delivery.request_full_sync("asked for")
-        self._delivery.expedite()
-        stamp = self._delivery.stamp()
-        for waiter in waiters:
-            waiter.stamp = stamp
+    @property
+    def _deliveries(self) -> list[Delivery]:
+        return [outlet.delivery for outlet in self._outlets]
 
-    def recovered(self) -> None:
+    def _stamp(self, waiters: list[Waiter]) -> None:
+        for delivery in self._deliveries:
+            if any(waiter.full for waiter in waiters):
+                delivery.request_full_sync("asked for")
+            delivery.expedite()
+        stamps = [delivery.stamp() for delivery in self._deliveries]
+        for waiter in waiters:
+            waiter.stamps = stamps
+
+    def recovered(self, outlet: Outlet) -> None:
         """What nobody had seen is known now: no more than the rest does it wait for the delay."""
-        if any(waiter.stamp is not None for waiter in self._waiting.values()):
-            self._delivery.expedite()
+        if any(waiter.stamps is not None for waiter in self._waiting.values()):
+            outlet.delivery.expedite()
         self.check()
 
     # ------------------------------------------------------------------ what was mirrored
@@ -157,9 +161,13 @@ class Waiters:
     def check(self) -> None:
         """Answer everybody for whom all is on the target."""
         for waiter in list(self._waiting.values()):
-            if waiter.stamp is not None and self._delivery.is_mirrored(waiter.stamp):
+            if waiter.stamps is not None and self._are_mirrored(waiter.stamps):
                 del self._waiting[waiter.number]
                 self._answer(waiter.number)
+
+    def _are_mirrored(self, stamps: Sequence[Stamp]) -> bool:
+        pairs = zip(self._deliveries, stamps, strict=True)
+        return all(delivery.is_mirrored(stamp) for delivery, stamp in pairs)
 
     def _answer(self, number: int, error: str = "", **parameters: str) -> None:
         """Say that it is done, or which error of the control interface it is."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The child: one event loop that joins the lookout and the delivery of one sync, and nothing more."""
+"""The child: one event loop that joins the lookout of one sync and its outlets, and nothing more."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lsyncd_sd.config.model import Delete, Sync
@@ -16,23 +17,20 @@ from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.process import die_with_parent
 from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.guard import Identity
-from lsyncd_sd.printable import printable, visible
-from lsyncd_sd.service.callbacks import Callbacks
+from lsyncd_sd.printable import printable
 from lsyncd_sd.service.channel import Channel
-from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.cookies import Cookies
-from lsyncd_sd.service.delivery import Delivery
-from lsyncd_sd.service.journal import Event, OpenJournal
+from lsyncd_sd.service.journal import Event, Journal, OpenJournal
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.lookout import Listener, Lookout
 from lsyncd_sd.service.mounted import Mounted
 from lsyncd_sd.service.notify import Notifier
-from lsyncd_sd.service.recovery import Patient, Recovery
+from lsyncd_sd.service.outlet import Outlet, Owner
+from lsyncd_sd.service.recovery import Recovery
 from lsyncd_sd.service.sourceside import SourceGate, SourceSide
-from lsyncd_sd.service.standing import Standing
-from lsyncd_sd.service.state import Store
-from lsyncd_sd.service.status import State, SyncStatus
+from lsyncd_sd.service.standing import Standings
+from lsyncd_sd.service.status import State, SyncStatus, of_targets
 from lsyncd_sd.service.waiters import Waiters
 from lsyncd_sd.watch.coverage import Scope
 from lsyncd_sd.watch.watcher import Watcher
@@ -81,25 +79,39 @@ def run(assignment: Assignment, unblocked: Iterable[int | signal.Signals]) -> No
 
 
 class Worker:
-    """One sync: its lookout, its delivery, its word to the parent."""
+    """One sync: its lookout, an outlet for each target, its word to the parent."""
 
     def __init__(self, assignment: Assignment) -> None:
         self._assignment = assignment
         self._sync = sync = assignment.sync
         self._loop = Loop()
         self._notifier = Notifier()
-        self._journal = assignment.open_journal(sync.log_level).bind(sync=sync.name, target=sync.target.text)
-        self._standing = Standing(self._journal, self._report_state)
+        journal = assignment.open_journal(sync.log_level).bind(sync=sync.name)
+        texts = [one.target.text for one in sync.each_target()]
+        self._journal = journal.bind(targets=texts)
         filters = sync.make_filter()
         scope = Scope(filters.excludes, filters.depends_on_place, sync.watch_modify, sync.one_file_system)
         watcher = Watcher(assignment.queue, os.fsencode(sync.source), scope)
+        gate = SourceGate(sync.source, one_file_system=sync.one_file_system)
+        self._source = SourceSide(
+            filters,
+            gate,
+            LinkedNames(self._loop, gate.open, filters),
+            catch_up=lambda: self._lookout.catch_up(),
+            is_settled=lambda: self._lookout.is_settled,
+            table=watcher.directory_table,
+        )
+        self._outlets = [self._make_outlet(one, journal) for one in sync.each_target()]
+        self._standings = Standings(
+            self._journal, [outlet.standing for outlet in self._outlets], self._report_state
+        )
         self._lookout = Lookout(
             self._loop,
             sync,
             assignment.queue,
             watcher,
             self._journal,
-            self._standing,
+            self._standings,
             self._notifier,
             assignment.ping_interval,
             Listener(
@@ -107,62 +119,42 @@ class Worker:
             ),
             Mounted(sync, filters),
         )
-        gate = SourceGate(sync.source, one_file_system=sync.one_file_system)
-        self._source = SourceSide(
-            filters,
-            gate,
-            LinkedNames(self._loop, gate.open, filters),
-            self._lookout.catch_up,
-            self._lookout.directory_table,
-        )
-        checkpoints = Checkpoints(assignment.state_directory, sync)
-        self._delivery = Delivery(
-            self._loop,
-            sync,
-            self._source,
-            Store(assignment.state_directory, sync),
-            checkpoints,
-            assignment.locks,
-            self._journal,
-            self._standing,
-            Callbacks(
-                self._report_soon,
-                self._errand_ended,
-                self._lookout.source_is_gone,
-                self._went_blind,
-            ),
-        )
         self._waiters = Waiters(
             self._loop,
             sync.name,
             assignment.channel,
             Cookies(watcher, assignment.cookie_directory),
-            self._delivery,
-            self._standing,
+            self._outlets,
             self._lookout.look_again,
         )
-        self._recovery = Recovery(
-            self._loop,
-            sync,
-            filters,
-            checkpoints,
-            self._journal,
-            Patient(
-                begins=self._delivery.rescan_begins,
-                take=self._found,
-                catch_up=self._lookout.catch_up,
-                ends=self._looked_through,
-                compare=self._delivery.request_full_sync,
-                pending=lambda: self._delivery.pending,
-            ),
-        )
+        self._recovery = Recovery(self._loop, sync, filters, self._lookout.catch_up)
         # Why nobody watched until now.
         self._gap_reason = assignment.full_sync_reason
         if sync.delete is Delete.STARTUP or assignment.compares_first:
             # With the former, what went before, also while somebody watched, is deleted now and never later.
-            self._delivery.request_full_sync(self._gap_reason)
+            for outlet in self._outlets:
+                outlet.delivery.request_full_sync(self._gap_reason)
         self._is_report_due = False
         self._is_stopping = False
+
+    def _make_outlet(self, sync: Sync, journal: Journal) -> Outlet:
+        journal = journal.bind(targets=[sync.target.text])
+        return Outlet(
+            self._loop,
+            sync,
+            self._source,
+            self._assignment.state_directory,
+            self._assignment.locks,
+            journal.about(sync.target.text) if sync.is_one_of_several else journal,
+            Owner(
+                on_state=self._report_state,
+                on_progress=self._report_soon,
+                on_ended=lambda: self._waiters.check(),
+                on_source_lost=lambda: self._lookout.source_is_gone(),
+                on_blind=self._went_blind,
+                on_recovered=self._recovered,
+            ),
+        )
 
     def run(self, unblocked: Iterable[int | signal.Signals]) -> None:
         """Run the loop until stopped."""
@@ -171,8 +163,9 @@ class Worker:
         )
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         self._ping()
+        targets = " and ".join(outlet.target for outlet in self._outlets)
         self._journal.notice(
-            f"mirroring {printable(os.fsencode(self._sync.source))} to {visible(self._sync.target.text)}",
+            f"mirroring {printable(os.fsencode(self._sync.source))} to {targets}",
             Event.SYNC_STARTED,
             state=State.STARTING.value,
         )
@@ -192,8 +185,16 @@ class Worker:
         self._waiters.close()
         self._notifier.stopping()
         self._lookout.stop()
-        self._standing.enter(State.STOPPING)
-        self._delivery.stop(STOP_GRACE_SECONDS, self._stopped)
+        self._standings.enter(State.STOPPING)
+        at_work = set(self._outlets)
+
+        def stopped(outlet: Outlet) -> None:
+            at_work.discard(outlet)
+            if not at_work:
+                self._stopped()
+
+        for outlet in self._outlets:
+            outlet.delivery.stop(STOP_GRACE_SECONDS, partial(stopped, outlet))
 
     def _stopped(self) -> None:
         self._journal.report_repeats(everything=True)
@@ -206,15 +207,20 @@ class Worker:
 
     def _watched(self, identity: Identity) -> None:
         self._source.found(identity)
-        self._delivery.source_ready()
-        if self._delivery.wants_full_sync:
-            self._delivery.request_full_sync(self._gap_reason)
-        else:
-            self._recovery.begin(self._gap_reason)
+        for outlet in self._outlets:
+            outlet.delivery.source_ready()
+        wanting = [outlet for outlet in self._outlets if outlet.delivery.wants_full_sync]
+        patients = [outlet.patient for outlet in self._outlets if outlet not in wanting]
+        self._recovery.begin(self._gap_reason, patients)
+        for outlet in wanting:
+            outlet.delivery.request_full_sync(self._gap_reason)
 
     def _changed(self, changes: Sequence[Change | Move], is_settled: bool) -> None:
-        self._delivery.add(changes, is_settled=is_settled)
-        self._delivery.proceed()
+        # Everybody has them before anybody acts on them: that may read more.
+        for outlet in self._outlets:
+            outlet.delivery.add(changes, is_settled=is_settled)
+        for outlet in self._outlets:
+            outlet.delivery.proceed()
         self._waiters.changed(is_settled=is_settled)
 
     def _caught_up(self) -> None:
@@ -225,21 +231,17 @@ class Worker:
         self._source.lost()
         self._recovery.stop()
         self._waiters.watching_ends()
-        self._delivery.source_lost()
+        for outlet in self._outlets:
+            outlet.delivery.source_lost()
 
-    def _errand_ended(self) -> None:
-        self._waiters.check()
+    # ------------------------------------------------------------------ what outlets tell
 
-    def _found(self, changes: list[Change]) -> None:
-        self._delivery.add(changes, is_settled=self._lookout.is_settled)
-        self._delivery.proceed()
+    def _recovered(self, outlet: Outlet) -> None:
+        outlet.delivery.proceed()
+        self._waiters.recovered(outlet)
 
-    def _looked_through(self) -> None:
-        self._delivery.rescan_ends()
-        self._waiters.recovered()
-
-    def _went_blind(self) -> None:
-        self._recovery.begin("more changes waited than can be remembered")
+    def _went_blind(self, outlet: Outlet) -> None:
+        self._recovery.begin("more changes waited than can be remembered", [outlet.patient])
 
     # ------------------------------------------------------------------ status
 
@@ -256,22 +258,10 @@ class Worker:
         self._report_state()
 
     def _status(self) -> SyncStatus:
-        delivery, figures = self._delivery, self._delivery.figures
-        return SyncStatus(
+        return of_targets(
+            [outlet.status() for outlet in self._outlets],
             name=self._sync.name,
             source=printable(os.fsencode(self._sync.source)),
-            target=visible(self._sync.target.text),
-            state=self._standing.state,
-            since=self._standing.since,
-            reason=self._standing.reason,
-            pending=delivery.pending,
-            batches=figures.batches,
-            failures=delivery.failures,
-            files=figures.files,
-            bytes=figures.bytes,
-            last_batch=figures.last_batch,
-            full_sync_percent=figures.full_sync_percent,
             directories=self._lookout.directories,
             pid=os.getpid(),
-            hold_id=delivery.hold.token if delivery.hold is not None else "",
         )

@@ -16,6 +16,7 @@ from unittest import mock
 from helpers.carrier import LIMITS, Operation
 from helpers.modelmoves import make_moves
 from helpers.modelrsync import Command, Fault, ModelTarget, visible
+from helpers.rescanning import LoneRescan
 from helpers.rig import Rig
 from helpers.syncs import make_sync
 from helpers.trees import Playground, Spot, parent_of
@@ -27,7 +28,7 @@ from lsyncd_sd.service import checkpoint, snapshot
 from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.moments import Moment
 from lsyncd_sd.watch import ground, inotify, rescan
-from lsyncd_sd.watch.rescan import Known, Rescan
+from lsyncd_sd.watch.rescan import Known
 
 # More rounds than any list of operations of these tests needs to come to rest.
 ROUNDS_TO_SETTLE = 80
@@ -76,7 +77,7 @@ class CrashRig(Rig):
         super().__init__(playground, self._rules, limits=self._limits)
         self._has_lane = self._lane
         self.checkpoints = Checkpoints(self._folder / "state", make_sync(), self._clock)
-        self._rescan: Rescan | None = None
+        self._rescan: LoneRescan | None = None
         self._is_blind = True
         self._write: Callable[[], bytes] | None = None
 
@@ -129,7 +130,7 @@ class CrashRig(Rig):
                 known = self.checkpoints.load(ground.look(self.source.path))
                 assert isinstance(known, Known), known
                 self.collator.rescan_begins()
-                self._rescan = Rescan(self.source.path, known, self.filters.excludes)
+                self._rescan = LoneRescan(self.source.path, known, self.filters.excludes)
 
     def look(self, names: int) -> None:
         """Go on with the rescan if there is one."""

@@ -9,7 +9,13 @@ import pytest
 
 from lsyncd_sd.service.answers import methods
 from lsyncd_sd.service.control_interface import PARAMETERS, ControlError, Deferred
-from lsyncd_sd.service.status import State, SyncStatus, document
+from lsyncd_sd.service.status import State, SyncStatus, TargetStatus, document
+
+HELD_A = TargetStatus("/a", State.HELD, 1.0, hold_id="a")
+HELD_B = TargetStatus("/b", State.HELD, 1.0, hold_id="b")
+HELD_AS_A = TargetStatus("/as-a", State.HELD, 1.0, hold_id="a")
+GOOD = TargetStatus("/good", State.IN_SYNC, 1.0)
+GIVEN_UP = TargetStatus("/given-up", State.FAILED, 1.0)
 
 
 class Parent:
@@ -21,6 +27,9 @@ class Parent:
             SyncStatus("mail", "/mail", "h:/mail", State.HELD, 1.0, hold_id="token"),
             # A child that has not yet said what it is held for.
             SyncStatus("new", "/new", "h:/new", State.HELD, 1.0),
+            SyncStatus("both", "/both", "2 targets", State.HELD, 1.0, targets=(HELD_A, HELD_B, GOOD)),
+            SyncStatus("one", "/one", "2 targets", State.FAILED, 1.0, targets=(HELD_A, GOOD, GIVEN_UP)),
+            SyncStatus("same", "/same", "2 targets", State.HELD, 1.0, targets=(HELD_A, HELD_AS_A)),
         ]
         self.asked: list[tuple[str, ...]] = []
         self.reply: Deferred | None = None
@@ -35,8 +44,8 @@ class Parent:
     def restart(self, name: str) -> None:
         self.asked.append(("restart", name))
 
-    def accept(self, name: str, hold_id: str, reply: Deferred) -> None:
-        self.asked.append(("accept", name, hold_id))
+    def accept(self, name: str, target: str, hold_id: str, reply: Deferred) -> None:
+        self.asked.append(("accept", name, target, hold_id))
         self.reply = reply
 
     def sync(self, name: str, *, full: bool, reply: Deferred | None) -> None:
@@ -97,7 +106,7 @@ def test_accept_releases_what_was_seen(parent: Parent, parameters: dict[str, str
     reply = methods(parent)["Accept"]({"name": "mail", **parameters})
     assert isinstance(reply, Deferred)
     assert reply is parent.reply
-    assert parent.asked == [("accept", "mail", hold_id)]
+    assert parent.asked == [("accept", "mail", "h:/mail", hold_id)]
 
 
 @pytest.mark.parametrize(("name", "state"), [("home", "in-sync"), ("new", "held")])
@@ -106,6 +115,46 @@ def test_accept_refuses_what_is_not_held(parent: Parent, name: str, state: str) 
         ask(parent, "Accept", name=name)
     assert caught.value.name == "org.lsyncd-sd.Control.NotHeld"
     assert caught.value.parameters == {"name": name, "state": state}
+    assert parent.asked == []
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "asked"),
+    [
+        ("both", {"target": "/b"}, ("/b", "b")),
+        ("both", {"target": "/b", "hold_id": "older"}, ("/b", "older")),
+        ("both", {"hold_id": "a"}, ("/a", "a")),
+        ("one", {}, ("/a", "a")),
+        ("one", {"hold_id": "older"}, ("/a", "older")),
+        ("same", {"target": "/as-a", "hold_id": "a"}, ("/as-a", "a")),
+        ("mail", {"target": "h:/mail"}, ("h:/mail", "token")),
+    ],
+)
+def test_accept_is_for_one_target(
+    parent: Parent, name: str, parameters: dict[str, str], asked: tuple[str, str]
+) -> None:
+    methods(parent)["Accept"]({"name": name, **parameters})
+    assert parent.asked == [("accept", name, *asked)]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "error", "more"),
+    [
+        ("both", {}, "SeveralHeld", {"targets": ["/a", "/b"]}),
+        ("both", {"hold_id": "older"}, "SeveralHeld", {"targets": ["/a", "/b"]}),
+        ("same", {"hold_id": "a"}, "SeveralHeld", {"targets": ["/a", "/as-a"]}),
+        ("both", {"target": "/c"}, "NoSuchTarget", {"target": "/c"}),
+        ("both", {"target": "/good"}, "NotHeld", {"state": "in-sync"}),
+        ("one", {"target": "/given-up", "hold_id": "a"}, "NotHeld", {"state": "failed"}),
+    ],
+)
+def test_accept_refuses_what_is_not_clear(
+    parent: Parent, name: str, parameters: dict[str, str], error: str, more: dict[str, Any]
+) -> None:
+    with pytest.raises(ControlError) as caught:
+        ask(parent, "Accept", name=name, **parameters)
+    assert caught.value.name == f"org.lsyncd-sd.Control.{error}"
+    assert caught.value.parameters == {"name": name, **more}
     assert parent.asked == []
 
 

@@ -25,7 +25,7 @@ from lsyncd_sd.service.control_interface import (
     Parameter,
     ProtocolError,
 )
-from lsyncd_sd.service.status import State, SyncStatus
+from lsyncd_sd.service.status import State, SyncStatus, TargetStatus
 
 PROBLEMS = [
     Problem("home.yaml:7:3", "unknown key 'exlude'", "did you mean 'exclude'?"),
@@ -166,9 +166,10 @@ def test_descriptions_and_checks_have_the_same_methods_and_parameters() -> None:
     assert described == PARAMETERS
 
 
-def test_the_described_status_is_the_one_of_the_model() -> None:
-    (body,) = re.findall(r"^type SyncStatus \((.*?)^\)", DESCRIPTION, flags=re.MULTILINE | re.DOTALL)
-    described = dict(re.findall(r"(\w+): (\??\w+)", body))
+@pytest.mark.parametrize("kind", [SyncStatus, TargetStatus])
+def test_the_described_status_is_the_one_of_the_model(kind: type[SyncStatus | TargetStatus]) -> None:
+    (body,) = re.findall(rf"^type {kind.__name__} \((.*?)^\)", DESCRIPTION, flags=re.MULTILINE | re.DOTALL)
+    described = dict(re.findall(r"(\w+): (\??[\[\]\w]+)", body))
     varlink_types = {
         "str": "string",
         "State": "string",
@@ -176,8 +177,10 @@ def test_the_described_status_is_the_one_of_the_model() -> None:
         "float": "float",
         "int | None": "?int",
         "float | None": "?float",
+        # left out where there is one target only
+        "tuple[TargetStatus, ...]": "?[]TargetStatus",
     }
-    assert described == {field.name: varlink_types[str(field.type)] for field in fields(SyncStatus)}
+    assert described == {field.name: varlink_types[str(field.type)] for field in fields(kind)}
     assert all(state in DESCRIPTION for state in State)
 
 

@@ -57,7 +57,7 @@ class Case:
         )
         filters, gate = sync.make_filter(), SourceGate(sync.source)
         links = LinkedNames(self.loop, gate.open, filters)
-        self.side = SourceSide(filters, gate, links, lambda: True, lambda: ())
+        self.side = SourceSide(filters, gate, links, lambda: True, lambda: True, lambda: ())
         journal = Journal(self, Priority.DEBUG)
         self.delivery = Delivery(
             self.loop,

@@ -67,7 +67,7 @@ def journal(memory: Memory, clock: Clock) -> Journal:
 
 
 def test_fields_get_their_journal_names_and_paths_stay_bytes(journal: Journal, memory: Memory) -> None:
-    bound = journal.bind(sync="home", target="backup:/srv")
+    bound = journal.bind(sync="home", targets=["backup:/srv"])
     bound.error(
         "rsync failed",
         Event.TRANSFER_FAILED,
@@ -107,11 +107,30 @@ def test_several_paths_are_several_values_of_one_field(journal: Journal, memory:
     ]
 
 
+def test_several_targets_are_several_values_of_one_field(journal: Journal, memory: Memory) -> None:
+    journal.bind(targets=["/a", "b:/b"]).info("mirroring")
+    assert [item for item in memory.entries[0].journal_fields() if item.startswith(b"LSYNCD_TARGET")] == [
+        b"LSYNCD_TARGET=/a",
+        b"LSYNCD_TARGET=b:/b",
+    ]
+
+
+def test_a_message_begins_with_what_it_is_about(journal: Journal, memory: Memory) -> None:
+    journal.about("b:/b\n").info("in-sync", targets=["b:/b"])
+    assert memory.entries[0].message == "b:/b\\x0a: in-sync"
+
+
+def test_what_is_about_different_things_is_no_repeat(journal: Journal, memory: Memory) -> None:
+    for subject in ("/a", "/b", "/a"):
+        journal.about(subject).error("cannot write", repeats_as="write")
+    assert [entry.message for entry in memory.entries] == ["/a: cannot write", "/b: cannot write"]
+
+
 def test_bound_fields_can_be_overridden_and_stay_apart(journal: Journal, memory: Memory) -> None:
-    bound = journal.bind(sync="home").bind(target="t")
+    bound = journal.bind(sync="home").bind(targets=["t"])
     bound.info("one", sync="other")
     journal.info("two")
-    assert memory.entries[0].fields == {"sync": "other", "target": "t"}
+    assert memory.entries[0].fields == {"sync": "other", "targets": ["t"]}
     assert memory.entries[1].fields == {}
 
 

@@ -40,26 +40,29 @@ class Case:
         self.found: list[Change] = []
         self.is_caught_up: Callable[[], bool] = lambda: True
         self.pending = 0
-        patient = Patient(
+        self.patient = Patient(
+            journal=Journal(self, Priority.DEBUG),
+            load=self.checkpoints.load,
             begins=lambda reason, *_more: self.told.append(f"begins: {reason}"),
             take=self._take,
-            catch_up=lambda: self.is_caught_up(),
+            proceed=lambda: self.on_take(),
             ends=lambda: self.told.append("ends"),
+            recovered=lambda: self.told.append("recovered"),
             compare=lambda reason: self.told.append(f"compare: {reason}"),
             pending=lambda: self.pending,
         )
         self.on_take: Callable[[], None] = lambda: None
-        journal = Journal(self, Priority.DEBUG)
-        self.recovery = Recovery(
-            self.loop, self.sync, Filter.from_rules(()), self.checkpoints, journal, patient
-        )
+        self.recovery = Recovery(self.loop, self.sync, Filter.from_rules(()), lambda: self.is_caught_up())
+
+    def begin(self, reason: str) -> None:
+        """Find out what was missed."""
+        self.recovery.begin(reason, [self.patient])
 
     def write(self, entry: Entry) -> None:
         self.entries.append(entry)
 
     def _take(self, changes: list[Change]) -> None:
         self.found += changes
-        self.on_take()
 
     def remember(self) -> None:
         """Make a checkpoint of before all that there is."""
@@ -79,15 +82,15 @@ def case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Case]:
 
 
 def test_where_nothing_is_known_all_is_compared(case: Case) -> None:
-    case.recovery.begin("it was away")
+    case.begin("it was away")
     assert case.told == ["compare: it was away; nothing is known from before"]
 
 
 def test_all_that_changed_is_found(case: Case) -> None:
     case.remember()
-    case.recovery.begin("it was away")
+    case.begin("it was away")
     assert case.told == ["begins: it was away"]
-    run_until(case.loop, lambda: "ends" in case.told, "it ends")
+    run_until(case.loop, lambda: "recovered" in case.told, "it ends")
     files = {Change(b"%d" % number, Depth.ENTRY, True) for number in range(20)}
     assert set(case.found) == files | {Change(b"", Depth.ENTRY | Depth.LEVEL, False)}
     assert case.entries[-1].event is Event.RESCANNED
@@ -96,7 +99,7 @@ def test_all_that_changed_is_found(case: Case) -> None:
 def test_it_waits_while_enough_changes_wait(case: Case) -> None:
     case.remember()
     case.on_take = lambda: setattr(case, "pending", ENOUGH_CHANGES + 1)
-    case.recovery.begin("")
+    case.begin("")
     case.on_take = lambda: None
     assert 0 < len(case.found) < 20
     found = len(case.found)
@@ -105,7 +108,7 @@ def test_it_waits_while_enough_changes_wait(case: Case) -> None:
     run_until(case.loop, lambda: bool(rounds), "some time passes")
     assert len(case.found) == found
     case.pending = 0
-    run_until(case.loop, lambda: "ends" in case.told, "it ends")
+    run_until(case.loop, lambda: "recovered" in case.told, "it ends")
     assert len(case.found) == 21
 
 
@@ -120,8 +123,8 @@ def test_it_is_over_when_all_that_happened_meanwhile_is_known(case: Case) -> Non
         return len(tries) == 3
 
     case.is_caught_up = catch_up
-    case.recovery.begin("")
-    run_until(case.loop, lambda: "ends" in case.told, "it ends")
+    case.begin("")
+    run_until(case.loop, lambda: "recovered" in case.told, "it ends")
     assert tries == [False, False, False]
 
 
@@ -131,19 +134,19 @@ def test_what_is_lost_while_it_catches_up_begins_it_anew(case: Case) -> None:
     def lose() -> bool:
         case.recovery.stop()
         case.is_caught_up = lambda: True
-        case.loop.call_later(0, lambda: case.recovery.begin("again"))
+        case.loop.call_later(0, lambda: case.begin("again"))
         return False
 
     case.is_caught_up = lose
-    case.recovery.begin("first")
-    run_until(case.loop, lambda: "ends" in case.told, "it ends")
-    assert case.told == ["begins: first", "begins: again", "ends"]
+    case.begin("first")
+    run_until(case.loop, lambda: "recovered" in case.told, "it ends")
+    assert case.told == ["begins: first", "begins: again", "ends", "recovered"]
 
 
 def test_it_may_be_stopped_by_what_it_finds(case: Case) -> None:
     case.remember()
     case.on_take = case.recovery.stop
-    case.recovery.begin("")
+    case.begin("")
     rounds = []
     case.loop.call_later(0.05, lambda: rounds.append(1))
     run_until(case.loop, lambda: bool(rounds), "some time passes")
@@ -153,7 +156,7 @@ def test_it_may_be_stopped_by_what_it_finds(case: Case) -> None:
 
 def test_a_source_that_goes_meanwhile_has_to_be_compared(case: Case) -> None:
     case.remember()
-    case.recovery.begin("")
+    case.begin("")
     shutil.rmtree(case.source)
     run_until(case.loop, lambda: len(case.told) > 1, "it is told")
     assert case.told[1].startswith("compare: the source cannot be looked through")

@@ -305,7 +305,7 @@ def test_clients_that_come_and_go_while_a_process_does_not_read_cost_nothing(
 
 def accept(house: House, child: Child, hold_id: str = "token") -> Deferred:
     reply = Deferred()
-    house.requests.accept(child, hold_id, reply)
+    house.requests.accept(child, "/target", hold_id, reply)
     return reply
 
 

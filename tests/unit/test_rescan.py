@@ -8,21 +8,15 @@ import shutil
 import subprocess
 import time
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from helpers.waiting import wait_until
+from helpers.rescanning import KnownTree, LoneRescan
 
 from lsyncd_sd.plan.change import Change, Depth
 from lsyncd_sd.watch.ground import directory_number
-from lsyncd_sd.watch.rescan import (
-    RENAME_SLACK_NS,
-    Intent,
-    Known,
-    Rescan,
-    fingerprint,
-)
+from lsyncd_sd.watch.rescan import RENAME_SLACK_NS, Intent, fingerprint
 
 ENTRY, LEVEL, SUBTREE = Depth.ENTRY, Depth.LEVEL, Depth.SUBTREE
 
@@ -31,92 +25,24 @@ NEW_FILE = ENTRY, True
 CHANGED_DIRECTORY = ENTRY | LEVEL, False
 
 
-class Tree:
-    """A source, and what was known of it at one moment."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.intents: dict[bytes, Intent] = {}
-        self.swaps_unseen = False
-        self.since = 0
-        self.directories: array[int] = array("Q")
-
-    def make(self, *paths: str) -> None:
-        """Make files, and directories where a path ends with a slash."""
-        for path in paths:
-            place = self.root / path
-            (place if path.endswith("/") else place.parent).mkdir(parents=True, exist_ok=True)
-            if not path.endswith("/"):
-                place.touch()
-
-    def remember(self) -> None:
-        """Take what there is for known, and see that whatever changes from now on has a later time."""
-        numbers = [
-            (self.number(place), self.number(place.parent), os.fsencode(place.name))
-            for place in self.root.rglob("*")
-            if place.is_dir() and not place.is_symlink()
-        ]
-        self.directories = array("Q", sorted(fingerprint(*row) for row in numbers))
-        self.since = self.later()
-
-    def number(self, directory: Path) -> int:
-        descriptor = os.open(directory, os.O_RDONLY)
-        try:
-            return directory_number(os.fstat(descriptor), self.root.stat().st_dev, descriptor)
-        finally:
-            os.close(descriptor)
-
-    def later(self) -> int:
-        """Wait until what changes has a later time than what changed before; return a time in between."""
-        probe = self.root.parent / "clock"
-        probe.write_bytes(b"")
-        before = probe.stat().st_ctime_ns
-
-        def has_moved() -> bool:
-            probe.write_bytes(b"x")
-            return probe.stat().st_ctime_ns > before
-
-        wait_until(has_moved, "the time that files are given to go on")
-        return probe.stat().st_ctime_ns
-
-    def known(self) -> Known:
-        return Known(self.since, self.directories, self.intents, self.swaps_unseen)
-
-    def rescan(
-        self,
-        entries: int = 1000,
-        is_excluded: Callable[[bytes, bool], bool] = lambda _path, _is_directory: False,
-        *,
-        one_file_system: bool = False,
-    ) -> dict[bytes, tuple[Depth, bool]]:
-        """Return depth and exactness of each path that is found; one that is found twice has both."""
-        walk = Rescan(os.fsencode(self.root), self.known(), is_excluded, one_file_system=one_file_system)
-        found: dict[bytes, tuple[Depth, bool]] = {}
-        while not walk.done:
-            for path, depth, exact, _sign in walk.step(entries):
-                known_depth, known_exact = found.get(path, (Depth(0), False))
-                found[path] = known_depth | depth, known_exact or exact
-        return found
-
-
 @pytest.fixture
-def tree(tmp_path: Path) -> Tree:
+def tree(tmp_path: Path) -> KnownTree:
     root = tmp_path / "source"
     root.mkdir()
-    return Tree(root)
+    return KnownTree(root)
 
 
 # ---- what changed by itself
 
 
-def test_nothing_is_found_where_nothing_changed(tree: Tree) -> None:
+def test_nothing_is_found_where_nothing_changed(tree: KnownTree) -> None:
     tree.make("a/b/f", "a/g", "h")
     (tree.root / "link").symlink_to("a")
     tree.remember()
     assert tree.rescan() == {}
 
 
-def test_what_is_new_and_what_was_written_is_found(tree: Tree) -> None:
+def test_what_is_new_and_what_was_written_is_found(tree: KnownTree) -> None:
     tree.make("a/old", "a/written", "b/c/mode")
     tree.remember()
     tree.make("a/new")
@@ -135,7 +61,7 @@ def test_what_is_new_and_what_was_written_is_found(tree: Tree) -> None:
     }
 
 
-def test_a_time_set_back_hides_nothing(tree: Tree) -> None:
+def test_a_time_set_back_hides_nothing(tree: KnownTree) -> None:
     tree.make("f")
     tree.remember()
     (tree.root / "f").write_text("x")
@@ -143,7 +69,7 @@ def test_a_time_set_back_hides_nothing(tree: Tree) -> None:
     assert tree.rescan() == {b"f": NEW_FILE}
 
 
-def test_what_went_makes_its_directory_a_level(tree: Tree) -> None:
+def test_what_went_makes_its_directory_a_level(tree: KnownTree) -> None:
     tree.make("a/f", "b/c/g")
     tree.remember()
     (tree.root / "a/f").unlink()
@@ -151,21 +77,21 @@ def test_what_went_makes_its_directory_a_level(tree: Tree) -> None:
     assert tree.rescan() == {b"a": CHANGED_DIRECTORY, b"b": CHANGED_DIRECTORY}
 
 
-def test_a_renamed_file_is_found_whatever_its_own_times(tree: Tree) -> None:
+def test_a_renamed_file_is_found_whatever_its_own_times(tree: KnownTree) -> None:
     tree.make("a/f", "b/g")
     tree.remember()
     (tree.root / "a/f").rename(tree.root / "b/g")
     assert tree.rescan() == {b"a": CHANGED_DIRECTORY, b"b": CHANGED_DIRECTORY, b"b/g": NEW_FILE}
 
 
-def test_a_directory_that_moved_is_sent_with_all_it_holds(tree: Tree) -> None:
+def test_a_directory_that_moved_is_sent_with_all_it_holds(tree: KnownTree) -> None:
     tree.make("a/b/c/f", "d/")
     tree.remember()
     (tree.root / "a/b").rename(tree.root / "d/b")
     assert tree.rescan() == {b"a": CHANGED_DIRECTORY, b"d": CHANGED_DIRECTORY, b"d/b": NEW_DIRECTORY}
 
 
-def test_a_directory_is_known_by_place_and_not_by_name_alone(tree: Tree) -> None:
+def test_a_directory_is_known_by_place_and_not_by_name_alone(tree: KnownTree) -> None:
     tree.make("a/f", "b/g")
     tree.remember()
     for old, new in [("a", "x"), ("b", "a"), ("x", "b")]:
@@ -173,7 +99,7 @@ def test_a_directory_is_known_by_place_and_not_by_name_alone(tree: Tree) -> None
     assert tree.rescan() == {b"": CHANGED_DIRECTORY, b"a": NEW_DIRECTORY, b"b": NEW_DIRECTORY}
 
 
-def test_what_lies_below_a_moved_directory_is_known_by_its_parent(tree: Tree) -> None:
+def test_what_lies_below_a_moved_directory_is_known_by_its_parent(tree: KnownTree) -> None:
     tree.make("a/x/f", "b/x/g")
     tree.remember()
     # each under the name of the other: the same names, another parent
@@ -184,7 +110,7 @@ def test_what_lies_below_a_moved_directory_is_known_by_its_parent(tree: Tree) ->
     assert found[b"a/x"] == found[b"b/x"] == NEW_DIRECTORY
 
 
-def test_a_file_that_became_a_directory_and_the_other_way_round(tree: Tree) -> None:
+def test_a_file_that_became_a_directory_and_the_other_way_round(tree: KnownTree) -> None:
     tree.make("a/f", "b")
     tree.remember()
     shutil.rmtree(tree.root / "a")
@@ -193,7 +119,7 @@ def test_a_file_that_became_a_directory_and_the_other_way_round(tree: Tree) -> N
     assert tree.rescan() == {b"": CHANGED_DIRECTORY, b"a": NEW_FILE, b"b": NEW_DIRECTORY}
 
 
-def test_symlinks_are_not_followed(tree: Tree, tmp_path: Path) -> None:
+def test_symlinks_are_not_followed(tree: KnownTree, tmp_path: Path) -> None:
     tree.make("a/f")
     tree.remember()
     (tmp_path / "outside").mkdir()
@@ -207,7 +133,7 @@ def test_symlinks_are_not_followed(tree: Tree, tmp_path: Path) -> None:
 # ---- what is left out
 
 
-def test_what_is_excluded_is_neither_found_nor_entered(tree: Tree) -> None:
+def test_what_is_excluded_is_neither_found_nor_entered(tree: KnownTree) -> None:
     tree.make("a/f", "b/c/", "b/g")
     tree.remember()
     tree.make("a/new", "b/c/new", "b/new")
@@ -216,7 +142,7 @@ def test_what_is_excluded_is_neither_found_nor_entered(tree: Tree) -> None:
     assert found == {b"b": CHANGED_DIRECTORY, b"b/c": CHANGED_DIRECTORY, b"b/c/new": NEW_FILE}
 
 
-def test_names_of_any_bytes(tree: Tree) -> None:
+def test_names_of_any_bytes(tree: KnownTree) -> None:
     name = b"\xff\n*"
     os.makedirs(os.path.join(os.fsencode(tree.root), name))
     tree.remember()
@@ -225,7 +151,7 @@ def test_names_of_any_bytes(tree: Tree) -> None:
     assert tree.rescan() == {name: CHANGED_DIRECTORY, name + b"/" + name: NEW_FILE}
 
 
-def test_paths_that_are_too_long_for_a_system_call(tree: Tree) -> None:
+def test_paths_that_are_too_long_for_a_system_call(tree: KnownTree) -> None:
     descriptor = os.open(tree.root, os.O_RDONLY)
     rows = []
     names = [b"d" * 200] * 30
@@ -244,8 +170,8 @@ def test_paths_that_are_too_long_for_a_system_call(tree: Tree) -> None:
     assert tree.rescan() == {deepest: CHANGED_DIRECTORY, deepest + b"/f": NEW_FILE}
 
 
-def test_a_root_that_cannot_be_opened_is_an_error(tree: Tree) -> None:
-    walk = Rescan(os.fsencode(tree.root / "none"), tree.known(), lambda *_: False)
+def test_a_root_that_cannot_be_opened_is_an_error(tree: KnownTree) -> None:
+    walk = LoneRescan(tree.root / "none", tree.known())
     with pytest.raises(FileNotFoundError):
         walk.step(10)
 
@@ -254,7 +180,7 @@ def test_a_root_that_cannot_be_opened_is_an_error(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("entries", [1, 2, 3, 7])
-def test_steps_of_any_size_find_the_same(tree: Tree, entries: int) -> None:
+def test_steps_of_any_size_find_the_same(tree: KnownTree, entries: int) -> None:
     tree.make(*(f"{a}/{b}/{c}" for a in "abc" for b in "de" for c in "fgh"), "x", "y")
     tree.remember()
     tree.make("a/d/new", "b/new/f", "x")
@@ -263,12 +189,12 @@ def test_steps_of_any_size_find_the_same(tree: Tree, entries: int) -> None:
     assert tree.rescan(entries) == tree.rescan()
 
 
-def test_a_step_is_no_longer_than_asked(tree: Tree) -> None:
+def test_a_step_is_no_longer_than_asked(tree: KnownTree) -> None:
     tree.make(*(f"a/{number}" for number in range(100)))
     tree.remember()
     for path in (tree.root / "a").iterdir():
         path.write_text("x")
-    walk = Rescan(os.fsencode(tree.root), tree.known(), lambda *_: False)
+    walk = LoneRescan(tree.root, tree.known())
     sizes = []
     while not walk.done:
         sizes.append(len(walk.step(10)))
@@ -276,10 +202,10 @@ def test_a_step_is_no_longer_than_asked(tree: Tree) -> None:
     assert max(sizes) <= 10
 
 
-def test_nothing_stays_open_between_steps(tree: Tree) -> None:
+def test_nothing_stays_open_between_steps(tree: KnownTree) -> None:
     tree.make(*(f"a/b/{number}" for number in range(10)))
     tree.remember()
-    walk = Rescan(os.fsencode(tree.root), tree.known(), lambda *_: False)
+    walk = LoneRescan(tree.root, tree.known())
     before = os.listdir("/proc/self/fd")
     while not walk.done:
         walk.step(1)
@@ -287,37 +213,37 @@ def test_nothing_stays_open_between_steps(tree: Tree) -> None:
 
 
 @pytest.fixture
-def halfway(tree: Tree) -> Iterator[tuple[Tree, Rescan]]:
+def halfway(tree: KnownTree) -> Iterator[tuple[KnownTree, LoneRescan]]:
     tree.make(*(f"a/{number}" for number in range(10)))
     tree.remember()
-    walk = Rescan(os.fsencode(tree.root), tree.known(), lambda *_: False)
+    walk = LoneRescan(tree.root, tree.known())
     # the root, the entry into it, and some of the ten
     assert walk.step(5) == []
     yield tree, walk
-    assert not walk._stack
+    assert walk.done
 
 
-def finish(walk: Rescan) -> list[Change]:
+def finish(walk: LoneRescan) -> list[Change]:
     found = []
     while not walk.done:
         found += walk.step(3)
     return found
 
 
-def test_a_directory_that_goes_while_it_is_looked_at(halfway: tuple[Tree, Rescan]) -> None:
+def test_a_directory_that_goes_while_it_is_looked_at(halfway: tuple[KnownTree, LoneRescan]) -> None:
     tree, walk = halfway
     shutil.rmtree(tree.root / "a")
     assert finish(walk) == [Change(b"a", SUBTREE, True)]
 
 
-def test_a_directory_that_is_replaced_while_it_is_looked_at(halfway: tuple[Tree, Rescan]) -> None:
+def test_a_directory_that_is_replaced_while_it_is_looked_at(halfway: tuple[KnownTree, LoneRescan]) -> None:
     tree, walk = halfway
     (tree.root / "a").rename(tree.root / "b")
     tree.make("a/x")
     assert finish(walk) == [Change(b"a", SUBTREE, True)]
 
 
-def test_names_that_go_while_they_are_looked_at(halfway: tuple[Tree, Rescan]) -> None:
+def test_names_that_go_while_they_are_looked_at(halfway: tuple[KnownTree, LoneRescan]) -> None:
     tree, walk = halfway
     for path in (tree.root / "a").iterdir():
         path.unlink()
@@ -326,10 +252,10 @@ def test_names_that_go_while_they_are_looked_at(halfway: tuple[Tree, Rescan]) ->
     assert {change[1:3] for change in found} == {NEW_FILE}
 
 
-def test_a_root_that_is_replaced_is_an_error(tree: Tree) -> None:
+def test_a_root_that_is_replaced_is_an_error(tree: KnownTree) -> None:
     tree.make(*(str(number) for number in range(10)))
     tree.remember()
-    walk = Rescan(os.fsencode(tree.root), tree.known(), lambda *_: False)
+    walk = LoneRescan(tree.root, tree.known())
     walk.step(3)
     tree.root.rename(tree.root.with_name("elsewhere"))
     tree.root.mkdir()
@@ -341,7 +267,7 @@ def test_a_root_that_is_replaced_is_an_error(tree: Tree) -> None:
 # ---- what runs were to do
 
 
-def test_a_touched_subtree_is_sent_with_all_it_holds(tree: Tree) -> None:
+def test_a_touched_subtree_is_sent_with_all_it_holds(tree: KnownTree) -> None:
     tree.make("a/b/f")
     tree.remember()
     (tree.root / "a/b/f").write_text("x")
@@ -349,7 +275,7 @@ def test_a_touched_subtree_is_sent_with_all_it_holds(tree: Tree) -> None:
     assert tree.rescan() == {b"a": NEW_DIRECTORY}
 
 
-def test_a_touched_file_is_sent_and_its_directory_cleared(tree: Tree) -> None:
+def test_a_touched_file_is_sent_and_its_directory_cleared(tree: KnownTree) -> None:
     """A killed run leaves `.f.XXXXXX` beside it."""
     tree.make("a/f", "a/g")
     tree.remember()
@@ -365,7 +291,7 @@ def test_a_touched_file_is_sent_and_its_directory_cleared(tree: Tree) -> None:
 
 
 @pytest.mark.parametrize("depth", [ENTRY, LEVEL, ENTRY | LEVEL])
-def test_a_touched_directory_that_stayed_in_its_place_is_what_it_was(tree: Tree, depth: Depth) -> None:
+def test_a_touched_directory_that_stayed_in_its_place_is_what_it_was(tree: KnownTree, depth: Depth) -> None:
     tree.make("a/b/f", "a/b/c/g")
     tree.remember()
     tree.intents[b"a/b"] = Intent(depth, False, time.time_ns() + RENAME_SLACK_NS)
@@ -374,7 +300,9 @@ def test_a_touched_directory_that_stayed_in_its_place_is_what_it_was(tree: Tree,
 
 @pytest.mark.parametrize("depth", [ENTRY, LEVEL])
 @pytest.mark.parametrize("moved", ["a", "a/b"])
-def test_a_touched_directory_that_was_away_is_looked_through(tree: Tree, depth: Depth, moved: str) -> None:
+def test_a_touched_directory_that_was_away_is_looked_through(
+    tree: KnownTree, depth: Depth, moved: str
+) -> None:
     """The run may have meant another one: a/b was a file for a moment, or held other names."""
     tree.make("a/b/f", "a/b/c/g")
     tree.remember()
@@ -387,7 +315,7 @@ def test_a_touched_directory_that_was_away_is_looked_through(tree: Tree, depth: 
     assert b"a/b/f" not in found
 
 
-def test_a_name_that_was_away_while_its_level_was_made_equal(tree: Tree) -> None:
+def test_a_name_that_was_away_while_its_level_was_made_equal(tree: KnownTree) -> None:
     tree.make("a/b/f", "a/c/f")
     tree.remember()
     tree.intents[b"a"] = Intent(LEVEL, False, tree.later() + RENAME_SLACK_NS)
@@ -396,7 +324,7 @@ def test_a_name_that_was_away_while_its_level_was_made_equal(tree: Tree) -> None
     assert tree.rescan() == {b"a": CHANGED_DIRECTORY, b"a/b": (ENTRY | LEVEL | SUBTREE, False)}
 
 
-def test_names_that_come_and_go_do_not_make_a_directory_one_that_was_away(tree: Tree) -> None:
+def test_names_that_come_and_go_do_not_make_a_directory_one_that_was_away(tree: KnownTree) -> None:
     tree.make("a/b/f")
     tree.remember()
     tree.intents[b"a/b"] = Intent(LEVEL, False, tree.later() + RENAME_SLACK_NS)
@@ -405,7 +333,7 @@ def test_names_that_come_and_go_do_not_make_a_directory_one_that_was_away(tree: 
     assert tree.rescan() == {b"a/b": (ENTRY | LEVEL, False)}
 
 
-def test_where_exchanges_are_unseen_the_time_of_the_directory_above_counts_alone(tree: Tree) -> None:
+def test_where_exchanges_are_unseen_the_time_of_the_directory_above_counts_alone(tree: KnownTree) -> None:
     tree.make("a/b/f", "a/g")
     tree.remember()
     tree.swaps_unseen = True
@@ -415,7 +343,7 @@ def test_where_exchanges_are_unseen_the_time_of_the_directory_above_counts_alone
     assert tree.rescan()[b"a/b"] == (ENTRY | SUBTREE, False)
 
 
-def test_where_exchanges_are_unseen_the_files_of_a_changed_directory_are_compared(tree: Tree) -> None:
+def test_where_exchanges_are_unseen_the_files_of_a_changed_directory_are_compared(tree: KnownTree) -> None:
     tree.make("a/f", "b/f")
     tree.remember()
     tree.swaps_unseen = True
@@ -423,7 +351,7 @@ def test_where_exchanges_are_unseen_the_files_of_a_changed_directory_are_compare
     assert tree.rescan() == {b"a": CHANGED_DIRECTORY, b"a/g": NEW_FILE, b"a/f": (ENTRY, False)}
 
 
-def test_what_was_only_dirty_is_so_still(tree: Tree) -> None:
+def test_what_was_only_dirty_is_so_still(tree: KnownTree) -> None:
     tree.make("a/b/f", "a/c/f", "d/f")
     tree.remember()
     tree.intents.update(
@@ -442,7 +370,7 @@ def test_what_was_only_dirty_is_so_still(tree: Tree) -> None:
     }
 
 
-def test_below_a_subtree_that_is_not_exact_what_is_new_is_found_still(tree: Tree) -> None:
+def test_below_a_subtree_that_is_not_exact_what_is_new_is_found_still(tree: KnownTree) -> None:
     tree.make("a/b/f", "a/b/g")
     tree.remember()
     tree.intents[b"a"] = Intent(SUBTREE, False, None)
@@ -462,7 +390,7 @@ def test_intents_merge_to_what_covers_both() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs to become somebody who may not read everything")
-def test_a_directory_that_may_not_be_read(tree: Tree) -> None:
+def test_a_directory_that_may_not_be_read(tree: KnownTree) -> None:
     tree.make("a/f", "b/f")
     (tree.root / "a").chmod(0)
     tree.remember()
@@ -485,7 +413,7 @@ def test_a_directory_that_may_not_be_read(tree: Tree) -> None:
 
 
 @pytest.fixture
-def mounted(tree: Tree) -> Iterator[Path]:
+def mounted(tree: KnownTree) -> Iterator[Path]:
     """A file system in memory in the directory `a` of a source."""
     tree.make("a/mnt/")
     point = tree.root / "a/mnt"
@@ -497,14 +425,14 @@ def mounted(tree: Tree) -> Iterator[Path]:
     subprocess.run(["umount", "--lazy", str(point)], check=True)
 
 
-def test_what_is_mounted_is_looked_through(tree: Tree, mounted: Path) -> None:
+def test_what_is_mounted_is_looked_through(tree: KnownTree, mounted: Path) -> None:
     tree.remember()
     assert tree.rescan() == {}
     (mounted / "b/f").write_text("x")
     assert tree.rescan() == {b"a/mnt/b/f": NEW_FILE}
 
 
-def test_what_is_mounted_is_left_out(tree: Tree, mounted: Path) -> None:
+def test_what_is_mounted_is_left_out(tree: KnownTree, mounted: Path) -> None:
     tree.remember()
     (mounted / "b/f").write_text("x")
     assert tree.rescan(one_file_system=True) == {}
@@ -512,7 +440,7 @@ def test_what_is_mounted_is_left_out(tree: Tree, mounted: Path) -> None:
     assert tree.rescan(one_file_system=True) == {b"a/mnt": (ENTRY, False)}
 
 
-def test_another_file_system_in_the_same_place_is_not_known(tree: Tree, mounted: Path) -> None:
+def test_another_file_system_in_the_same_place_is_not_known(tree: KnownTree, mounted: Path) -> None:
     """Its root has the same inode, and old files may be in it."""
     tree.remember()
     known_inode = mounted.stat().st_ino

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -73,22 +74,32 @@ class Delivery:
         return stamp.dirty <= self.done
 
 
+@dataclass
+class Outlet:
+    """What goes to one target."""
+
+    target: str
+    standing: Standing
+    delivery: Delivery = field(default_factory=Delivery)
+
+
 class House:
     """The waiters of one child, with the parent's end of the channel."""
 
-    def __init__(self) -> None:
+    def __init__(self, *targets: str) -> None:
         self.loop = SteppedLoop()
         self.parent, self.channel = Channel.pair()
-        self.cookies, self.delivery = Cookies(), Delivery()
+        self.cookies = Cookies()
         self.looked = 0
-        self.standing = Standing(Journal(self, Priority.DEBUG), lambda: None)
+        journal = Journal(self, Priority.DEBUG)
+        self.outlets = [Outlet(target, Standing(journal, lambda: None)) for target in targets]
+        self.delivery, self.standing = self.outlets[0].delivery, self.outlets[0].standing
         self.waiters = Waiters(
             self.loop,
             "home",
             self.channel,
             self.cookies,  # type: ignore[arg-type]
-            self.delivery,  # type: ignore[arg-type]
-            self.standing,
+            self.outlets,  # type: ignore[arg-type]
             self._look,
         )
         self._number = 0
@@ -96,9 +107,9 @@ class House:
     def write(self, entry: Entry) -> None:
         pass
 
-    def accept(self, hold_id: str) -> list[dict[str, Any]]:
+    def accept(self, hold_id: str, target: str = "/target") -> list[dict[str, Any]]:
         """Return what is answered at once."""
-        self.parent.send({"do": "accept", "id": 7, "hold_id": hold_id})
+        self.parent.send({"do": "accept", "id": 7, "target": target, "hold_id": hold_id})
         self.step()
         return self.answers()
 
@@ -121,9 +132,11 @@ class House:
         self.cookies.arrived = set(self.cookies.sent)
         self.waiters.changed(is_settled=is_settled)
 
-    def mirror(self) -> None:
-        """All that was dirty is mirrored."""
-        self.delivery.done = self.delivery.given
+    def mirror(self, *targets: int) -> None:
+        """All that was dirty is mirrored, to some targets or to all."""
+        for number, outlet in enumerate(self.outlets):
+            if number in targets or not targets:
+                outlet.delivery.done = outlet.delivery.given
         self.waiters.check()
 
     def answers(self) -> list[dict[str, Any]]:
@@ -137,7 +150,16 @@ class House:
 
 @pytest.fixture
 def house() -> Iterator[House]:
-    house = House()
+    house = House("/target")
+    house.waiters.watching_begins()
+    yield house
+    house.close()
+
+
+@pytest.fixture
+def two() -> Iterator[House]:
+    """The waiters of a sync with two targets."""
+    house = House("/one", "host:/two")
     house.waiters.watching_begins()
     yield house
     house.close()
@@ -249,16 +271,16 @@ def test_what_is_asked_while_nothing_is_watched_waits(house: House) -> None:
 
 
 def test_what_is_found_late_does_not_wait_for_the_delay(house: House) -> None:
-    house.waiters.recovered()
+    house.waiters.recovered(house.outlets[0])
     assert house.delivery.asked == [], "nobody waits"
     number = house.ask()
-    house.waiters.recovered()
+    house.waiters.recovered(house.outlets[0])
     house.read()
-    house.waiters.recovered()
+    house.waiters.recovered(house.outlets[0])
     assert house.delivery.asked == ["expedite"] * 2
     assert house.answers() == []
     house.delivery.done = house.delivery.given
-    house.waiters.recovered()
+    house.waiters.recovered(house.outlets[0])
     assert house.answers() == [{"id": number}], "nothing was found"
 
 
@@ -334,3 +356,38 @@ def test_the_end_of_the_parent_does_not_keep_the_loop_awake(house: House) -> Non
         house.loop.run_once()
         passes += 1
     assert passes <= 2
+
+
+# several targets
+
+
+def test_every_target_is_waited_for(two: House) -> None:
+    number = two.ask(full=True)
+    two.read()
+    assert [outlet.delivery.asked for outlet in two.outlets] == [["full: asked for", "expedite"]] * 2
+    two.mirror(1)
+    assert two.answers() == []
+    two.mirror(0)
+    assert two.answers() == [{"id": number}]
+
+
+def test_what_one_target_finds_late_does_not_hasten_the_other(two: House) -> None:
+    two.ask()
+    two.read()
+    two.waiters.recovered(two.outlets[1])
+    assert [outlet.delivery.asked for outlet in two.outlets] == [["expedite"], ["expedite"] * 2]
+
+
+def test_only_the_target_that_is_named_is_released(two: House) -> None:
+    for outlet in two.outlets:
+        outlet.standing.enter(State.HELD, "the source is empty")
+        outlet.delivery.hold = Hold("the source is empty", "look", "token")
+    assert two.accept("token", "host:/two") == [{"id": 7}]
+    assert [outlet.delivery.asked for outlet in two.outlets] == [[], ["accept: token"]]
+
+
+def test_what_one_target_is_held_for_says_nothing_of_the_other(two: House) -> None:
+    two.outlets[0].delivery.hold = Hold("the source is empty", "look", "token")
+    two.outlets[1].standing.enter(State.SYNCING)
+    not_held = {"name": "home", "state": "syncing"}
+    assert two.accept("token", "host:/two") == [{"id": 7, "error": "NotHeld", "parameters": not_held}]
