@@ -292,8 +292,8 @@ def _accept(parsed: argparse.Namespace) -> ExitStatus:
         raise _several_held(parsed.name, [target.target for target in held])
     # What this status shows is accepted, and nothing that comes up in between.
     _call(socket, "Accept", {**parameters, "hold_id": held[0].hold_id if held else ""})
-    where = f" on {one_line(held[0].target)}" if status.targets else ""
-    print("\n".join([f"{parsed.name} goes on{where} with what it was held for", *held[0].reason_lines()]))
+    who = one_line(held[0].target) if status.targets else "it"
+    print("\n".join([f"{parsed.name} goes on with what {who} was held for", *held[0].reason_lines()]))
     return ExitStatus.OK
 
 

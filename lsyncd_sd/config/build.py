@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lsyncd_sd.config.model import DIRECT, Delete, RsyncOptions, SshOptions, Sync, Target, TargetKind
@@ -12,7 +13,7 @@ from lsyncd_sd.config.rsyncrules import check, drop_what_is_for_others, own_rule
 from lsyncd_sd.config.rules import rule_fields
 from lsyncd_sd.config.setting import Given, Scope, Setting, Values
 from lsyncd_sd.config.settings import settings_of
-from lsyncd_sd.config.values import Section
+from lsyncd_sd.config.values import PlacedTarget, Section
 
 _NOT_KEYS = ("binary", "extra")
 
@@ -68,11 +69,11 @@ def _section(values: Values, name: str) -> Values:
 
 
 def _rsync_options(
-    values: Values, own: Values, target: Target, delete: Delete, report: Report
+    values: Values, own: Values, target: Target, targets: Sequence[Target], delete: Delete, report: Report
 ) -> RsyncOptions:
     given = dict(_section(values, "rsync"))
     own_section = _section(own, "rsync")
-    drop_what_is_for_others(given, own_section, target, delete, report)
+    drop_what_is_for_others(given, own_section, target, targets, delete, report)
     if "rsh" in given and "ssh" in values:
         # the one that is the sync's own goes before the other's default
         if ("rsh" in own_section) is ("ssh" in own):
@@ -92,20 +93,24 @@ def _rsync_options(
     )
 
 
-def _ssh_options(values: Values, own: Values, target: Target, has_rsh: bool, report: Report) -> SshOptions:
+def _ssh_options(
+    values: Values, own: Values, target: Target, targets: Sequence[Target], has_rsh: bool, report: Report
+) -> SshOptions:
     given = {} if has_rsh else _section(values, "ssh")
     own_section = _section(own, "ssh")
     if target.kind is not TargetKind.SSH:
-        given = {}  # in the defaults it is for those syncs that go over ssh
-        if "ssh" in own:
+        given = {}  # it is for those targets that are reached over ssh
+        if "ssh" in own and all(one.kind is not TargetKind.SSH for one in targets):
+            who = f"the target {shown(target.text)} is not" if len(targets) == 1 else "no target is"
             report.error(
                 own["ssh"].place,
-                f"ssh: the target {shown(target.text)} is not reached over ssh",
+                f"ssh: {who} reached over ssh",
                 "leave it out, or write the target as host:/path",
             )
     effective = _effective(given, settings_of(Scope.SSH))
     if target.user:
-        if "user" in own_section and own_section["user"].value != target.user:
+        is_for_others = any(one.kind is TargetKind.SSH and not one.user for one in targets)
+        if "user" in own_section and own_section["user"].value != target.user and not is_for_others:
             report.error(
                 own_section["user"].place,
                 f"user: the target says {shown(target.user)}",
@@ -124,39 +129,63 @@ def _ssh_options(values: Values, own: Values, target: Target, has_rsh: bool, rep
 
 def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Report) -> Sync | None:
     """Return the sync, or None if it has no source or target; `report` gets what does not go together."""
-    settings = settings_of(Scope.SYNC)
-    if "source" not in own or "target" not in own:
+    placed = _placed_targets(own)
+    if "source" not in own or not placed:
         return None
-    values = merge(defaults, own, settings)
-    effective = _effective(values, settings)
-    target: Target = effective["target"]
-    if effective["mode"] == DIRECT and target.kind is not TargetKind.LOCAL:
-        report.error(
-            values["mode"].place,
-            f"mode: direct is for a target on this machine, and {shown(target.text)} is not",
-            "leave the mode out: rsync is for all targets",
+    values = merge(defaults, own, settings_of(Scope.SYNC))
+    effective = _effective(values, settings_of(Scope.SYNC))
+    targets = [target for target, _place in placed]
+    _check_mode(values, effective, targets, report)
+    rsync = [_rsync_options(values, own, target, targets, effective["delete"], report) for target in targets]
+    # What rsync keeps in one of the targets is left alone in all: they have one filter, as they have one
+    # watch.
+    rules = tuple(dict.fromkeys(rule for options in rsync for rule in options.own_rules))
+    common = _common_fields(values, effective, report)
+    syncs = [
+        Sync(
+            name=name.value,
+            target=target,
+            rsync=replace(options, own_rules=rules),
+            ssh=_ssh_options(values, own, target, targets, options.rsh is not None, report),
+            file_stem=stem,
+            name_place=name.place,
+            source_place=own["source"].place,
+            target_place=place,
+            is_one_of_several=len(targets) > 1,
+            **common,
         )
-    rsync = _rsync_options(values, own, target, effective["delete"], report)
-    return Sync(
-        name=name.value,
-        source=effective["source"],
-        target=target,
-        mode=effective["mode"],
-        delay=effective["delay"],
-        max_changes=effective["max_changes"],
-        open_file_delay=effective["open_file_delay"],
-        watch_modify=effective["watch_modify"],
-        batch_size_limit=effective["batch_size_limit"],
-        delete=effective["delete"],
+        for (target, place), options in zip(placed, rsync, strict=True)
+    ]
+    return replace(syncs[0], others=tuple(syncs[1:]))
+
+
+def _check_mode(
+    values: Values, effective: Mapping[str, Any], targets: Sequence[Target], report: Report
+) -> None:
+    for target in targets:
+        if effective["mode"] == DIRECT and target.kind is not TargetKind.LOCAL:
+            report.error(
+                values["mode"].place,
+                f"mode: direct is for a target on this machine, and {shown(target.text)} is not",
+                "leave the mode out: rsync is for all targets",
+            )
+
+
+def _placed_targets(own: Values) -> tuple[PlacedTarget, ...]:
+    if "target" in own:
+        return (PlacedTarget(own["target"].value, own["target"].place),)
+    return own["targets"].value if "targets" in own else ()
+
+
+def _common_fields(values: Values, effective: Mapping[str, Any], report: Report) -> dict[str, Any]:
+    """Return the fields of a sync that do not depend on its target."""
+    same = (
+        "source", "mode", "delay", "max_changes", "open_file_delay", "watch_modify", "batch_size_limit",
+        "delete", "timeout", "log_level",
+    )  # fmt: skip
+    return {
+        **{name: effective[name] for name in same},
         **rule_fields(effective, report),
-        timeout=effective["timeout"],
-        exit_codes=tuple(sorted(effective["exit_codes"].items())),
-        log_level=effective["log_level"],
+        "exit_codes": tuple(sorted(effective["exit_codes"].items())),
         **_effective(_section(values, "brake"), settings_of(Scope.BRAKE)),
-        rsync=rsync,
-        ssh=_ssh_options(values, own, target, rsync.rsh is not None, report),
-        file_stem=stem,
-        name_place=name.place,
-        source_place=own["source"].place,
-        target_place=own["target"].place,
-    )
+    }

@@ -20,7 +20,7 @@ _Space = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """A sync with its paths as the file system has them."""
+    """A sync to one target, with its paths as the file system has them."""
 
     sync: Sync
     source: Resolved
@@ -42,16 +42,17 @@ def check_together(
     No file system is touched that could hang. `waits_for_sources`: it is no error if one is not there yet.
     """
     avoid = mounts_that_can_hang()
-    checked = [_resolve(sync, avoid) for configuration in configurations for sync in configuration.syncs]
+    syncs = [sync for configuration in configurations for sync in configuration.syncs]
+    checked = [_resolve(one, avoid) for sync in syncs for one in sync.each_target()]
     problems: list[Problem] = []
-    problems += _same_names(checked)
+    problems += _same_names(syncs)
     for one in checked:
         problems += _check_source(one, waits=waits_for_sources)
         problems += _check_local_target(one, avoid)
         problems += check_rsync_files(one.sync, one.source, avoid)
     problems += _overlapping_targets(checked)
     problems += _circles(checked)
-    # what stands in the defaults is judged for every sync
+    # what stands in the defaults is judged for every sync, and what a sync has for each of its targets
     return list(dict.fromkeys(problems))
 
 
@@ -80,17 +81,17 @@ def _parts(path: str) -> tuple[str, ...]:
     return tuple(part for part in path.split("/") if part)
 
 
-def _same_names(checked: Sequence[_Checked]) -> list[Problem]:
+def _same_names(syncs: Sequence[Sync]) -> list[Problem]:
     """Return the names that two files share; within one file the reader has seen to it."""
     first: dict[str, Sync] = {}
     problems = []
-    for one in checked:
-        other = first.setdefault(one.sync.name, one.sync)
-        if other is not one.sync:
+    for sync in syncs:
+        other = first.setdefault(sync.name, sync)
+        if other is not sync:
             problems.append(
                 Problem(
-                    one.sync.name_place,
-                    f"another sync has the name {shown(one.sync.name)}",
+                    sync.name_place,
+                    f"another sync has the name {shown(sync.name)}",
                     f"it is at {other.name_place}",
                 )
             )
@@ -156,7 +157,7 @@ def _relation(path: str, other: str) -> str:
 
 
 def _overlapping_targets(checked: Sequence[_Checked]) -> list[Problem]:
-    """Return the targets that are equal or nested: two syncs would delete each other's files.
+    """Return the targets that are equal or nested: each would have the other's files deleted.
 
     Sorted by components, everything below a path follows right after it.
     """
@@ -171,14 +172,23 @@ def _overlapping_targets(checked: Sequence[_Checked]) -> list[Problem]:
             outer = (number, one)
             continue
         later, earlier = (one, outer[1]) if number > outer[0] else (outer[1], one)
-        relation = _relation("/".join(later.target), "/".join(earlier.target))
-        problem = Problem(
-            later.sync.target_place,
-            f"target: {shown(later.sync.target.text)} {relation} the target of {shown(earlier.sync.name)}",
-            f"two syncs would delete each other's files; the other is at {earlier.sync.target_place}",
+        problem = _overlap(
+            later.sync, earlier.sync, _relation("/".join(later.target), "/".join(earlier.target))
         )
         problems.append((max(number, outer[0]), problem))
     return [problem for _, problem in sorted(problems, key=lambda item: item[0])]
+
+
+def _overlap(later: Sync, earlier: Sync, relation: str) -> Problem:
+    if later.name_place == earlier.name_place:
+        other, who = "another target of this sync", "they"
+    else:
+        other, who = f"the target of {shown(earlier.name)}", "two syncs"
+    return Problem(
+        later.target_place,
+        f"target: {shown(later.target.text)} {relation} {other}",
+        f"{who} would delete each other's files; the other is at {earlier.target_place}",
+    )
 
 
 def _circles(checked: Sequence[_Checked]) -> list[Problem]:
@@ -187,6 +197,9 @@ def _circles(checked: Sequence[_Checked]) -> list[Problem]:
     local = [(one, target) for one in checked if (target := one.local_target) is not None]
     for number, (one, target) in enumerate(local):
         for other, other_target in local[:number]:
+            if one.sync.name_place == other.sync.name_place:
+                # Then each of the two lies in the source, or holds it.
+                continue
             if _relation(target, other.source.path) and _relation(other_target, one.source.path):
                 problems.append(
                     Problem(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -14,7 +14,7 @@ from lsyncd_sd.config.model import Configuration, Sync, TargetKind
 from lsyncd_sd.config.nodes import NULL_WORDS
 from lsyncd_sd.config.setting import Effect, Scope, Setting
 from lsyncd_sd.config.settings import SETTINGS, default_settings, settings_of
-from lsyncd_sd.config.values import Flag, Schema, Section
+from lsyncd_sd.config.values import Flag, PlacedTarget, Schema, Section
 from lsyncd_sd.printable import visible
 
 SAMPLE_WIDTH = 96
@@ -57,9 +57,14 @@ def _object(settings: Mapping[str, Setting]) -> Schema:
         "additionalProperties": False,
         "properties": {name: _property(setting) for name, setting in settings.items()},
     }
-    required = [name for name, setting in settings.items() if setting.required]
+    required = [name for name, setting in settings.items() if setting.required and not setting.instead]
     if required:
         result["required"] = required
+    either = [setting for setting in settings.values() if setting.instead]
+    if either:
+        result["allOf"] = [
+            {"oneOf": [{"required": [setting.name]}, {"required": [setting.instead]}]} for setting in either
+        ]
     return result
 
 
@@ -132,18 +137,29 @@ def _show_sync(sync: Sync) -> list[str]:
         if name == "rsync":
             lines += _show_section("rsync", Scope.RSYNC, _rsync_values(sync))
         elif name == "ssh":
-            if sync.target.kind is TargetKind.SSH and sync.rsync.rsh is None:
-                lines += _show_section("ssh", Scope.SSH, _ssh_values(sync))
+            lines += _show_section("ssh", Scope.SSH, values) if (values := _ssh_values(sync)) else []
         elif name == "brake":
             lines += _show_section("brake", Scope.BRAKE, _brake_values(sync))
         else:
-            value = dict(sync.exit_codes) if name == "exit_codes" else getattr(sync, name)
-            lines.append(_show_value(setting, value))
+            lines.append(_show_value(setting, _sync_value(sync, name)))
     return ["  - " + lines[0], *("    " + line for line in lines[1:])]
 
 
+def _sync_value(sync: Sync, name: str) -> Any:
+    if name == "exit_codes":
+        return dict(sync.exit_codes)
+    if name == ("target" if sync.others else "targets"):
+        return None
+    if name == "targets":
+        return [PlacedTarget(one.target, one.target_place) for one in sync.each_target()]
+    return getattr(sync, name)
+
+
 def _rsync_values(sync: Sync) -> dict[str, Any]:
-    return {**dict(sync.rsync.keys), "binary": sync.rsync.binary, "extra": sync.rsync.extra}
+    options = sync.rsync
+    # Each target has what it can use.
+    keys = _first_given([dict(one.rsync.keys) for one in sync.each_target()])
+    return {**keys, "binary": options.binary, "extra": options.extra}
 
 
 def _brake_values(sync: Sync) -> dict[str, Any]:
@@ -151,8 +167,17 @@ def _brake_values(sync: Sync) -> dict[str, Any]:
 
 
 def _ssh_values(sync: Sync) -> dict[str, Any]:
-    values = {name: getattr(sync.ssh, name) for name in settings_of(Scope.SSH)}
-    return values | {"options": dict(sync.ssh.options)}
+    """Return what holds for the targets that are reached over ssh; empty if there is none."""
+    over_ssh = [
+        one.ssh for one in sync.each_target() if one.target.kind is TargetKind.SSH and one.rsync.rsh is None
+    ]
+    values = [{name: getattr(ssh, name) for name in settings_of(Scope.SSH)} for ssh in over_ssh]
+    return {**_first_given(values), "options": dict(over_ssh[0].options)} if over_ssh else {}
+
+
+def _first_given(values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = values[0] if values else ()
+    return {name: next((one[name] for one in values if one[name] is not None), None) for name in names}
 
 
 def _show_section(name: str, scope: Scope, values: Mapping[str, Any]) -> list[str]:
@@ -246,7 +271,7 @@ def _facts(setting: Setting) -> Iterable[str]:
     if type(setting.type) is Flag:
         yield setting.type.words
     if setting.required:
-        yield "required"
+        yield f"required, or {setting.instead}" if setting.instead else "required"
     elif setting.default_words:
         yield f"default: {setting.default_words}"
     elif setting.default is not None and not isinstance(setting.type, Section):

@@ -203,15 +203,27 @@ def _read_section(
         value = _read_value(value_node, setting, report)
         if value is not None:
             values[setting.name] = Given(value, value_node.place)
-    present = {key.text for key, _ in node.entries}
+    _check_required(node, settings, report)
+    return values
+
+
+def _check_required(node: MapNode, settings: Mapping[str, Setting], report: Report) -> None:
+    present = {key.text: key.place for key, _ in node.entries}
     for setting in settings.values():
-        if setting.required and setting.name not in present:
+        if not setting.required:
+            continue
+        if setting.name not in present and setting.instead not in present:
             report.error(
                 node.place,
                 f"no {shown(setting.name)} is given",
                 f"for example: {setting.name}: {setting.example}",
             )
-    return values
+        elif setting.name in present and setting.instead in present:
+            report.error(
+                present[setting.instead],
+                f"{setting.instead}: {shown(setting.name)} is given as well",
+                "leave one of them out",
+            )
 
 
 def _read_value(node: Node, setting: Setting, report: Report) -> object | None:

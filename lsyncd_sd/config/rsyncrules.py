@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from lsyncd_sd.config.model import Delete, Target, TargetKind
@@ -75,17 +75,22 @@ _RISKY = {
 
 
 def drop_what_is_for_others(
-    given: MutableMapping[str, Given], own: Values, target: Target, delete: Delete, report: Report
+    given: MutableMapping[str, Given],
+    own: Values,
+    target: Target,
+    targets: Sequence[Target],
+    delete: Delete,
+    report: Report,
 ) -> None:
-    """Take out of `given` what this sync cannot have; an error if it says so itself.
+    """Take out of `given` what this target cannot have; an error if the sync says so itself.
 
-    In the defaults it is for those syncs that can.
+    In the defaults it is for those syncs that can, and of several `targets` for those that can.
     """
     for name, (is_for, message, hint) in _FOR_SOME.items():
         if name not in given or given[name].value is False or is_for(target, delete):
             continue
         del given[name]
-        if name in own:
+        if name in own and not any(is_for(one, delete) for one in targets):
             report.error(own[name].place, f"{name}: {message}", hint)
 
 

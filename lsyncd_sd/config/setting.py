@@ -35,7 +35,8 @@ class Setting:
     `default` is what holds when the key is not given (None: nothing is set), `follows` names the setting
     whose value it takes instead, and `default_words` says it where a value cannot. `example` is YAML.
     `option` is the option of rsync that a true or given value renders to (with its value behind `=` if it
-    takes one), `option_if_false` what an explicit false renders to.
+    takes one), `option_if_false` what an explicit false renders to. One that is `required` is not where
+    the setting `instead` is given; both together are an error.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Setting:
     default_words: str = ""
     follows: str = ""
     required: bool = False
+    instead: str = ""
     in_defaults: bool = True
     effect: Effect = Effect.RESTART
     option: str = ""

@@ -23,6 +23,8 @@ from lsyncd_sd.config.values import (
     Integer,
     Section,
     Size,
+    TargetList,
+    TargetText,
     Text,
     TextList,
     TextMap,
@@ -67,12 +69,22 @@ _SYNC = (
         "/home", required=True, in_defaults=False, effect=Effect.NEW,
     ),
     Setting(
-        "target", Scope.SYNC, Text("a target", parse_target), None,
+        "target", Scope.SYNC, TargetText("a target", parse_target), None,
         "Where to: /path on this machine, host:/path or user@host:/path over ssh, host::module/path or "
         "rsync://host/module/path for an rsync daemon. An IPv6 address stands in brackets: [::1]:/path. "
         "Without a slash behind the colon the path is below the login directory. No two targets may be "
         "equal or lie in one another, and a local target may not touch its source.",
-        "backup.example.org:/srv/mirror/home", required=True, in_defaults=False, effect=Effect.NEW,
+        "backup.example.org:/srv/mirror/home",
+        required=True, instead="targets", in_defaults=False, effect=Effect.NEW,
+    ),
+    Setting(
+        "targets", Scope.SYNC, TargetList(parse_target), None,
+        "Where to, if there is more than one target. The source is watched once, and each target gets its "
+        "changes as if it was alone: one that is unreachable, full, held or slow does not delay the others. "
+        "All other settings are the same for all of them; password_file, rsh and ssh are for those targets "
+        "that can use them. A target with settings of its own is a sync of its own.",
+        "[/mnt/mirror/home, 'backup.example.org:/srv/mirror/home']",
+        default_words="the one target", in_defaults=False, effect=Effect.NEW,
     ),
     Setting(
         "mode", Scope.SYNC,

@@ -21,7 +21,7 @@ _TO_COME = {
     Scope.TOP: ("max_processes",),
     Scope.SYNC: (
         "actions", "hooks", "host", "max_processes", "startup",
-        "targetdir", "targets",
+        "targetdir",
     ),
     Scope.RSYNC: (),
     Scope.SSH: (),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from lsyncd_sd.config.model import Delete, MaxDeletes, Target
 from lsyncd_sd.config.nodes import BrokenNode, ListNode, MapNode, Node, Scalar, describe
@@ -275,6 +275,56 @@ class TextList(ValueType):
 
     def plain(self, value: Any) -> Any:
         return list(value)
+
+
+class PlacedTarget(NamedTuple):
+    """One of several targets, and where it stands."""
+
+    target: Target
+    place: str
+
+
+class TargetText(Text):
+    """A single target."""
+
+    def mismatch(self, node: Node) -> Refused:
+        if isinstance(node, ListNode):
+            return Refused(f"{describe(node)} is not {self.words}", "several are given as 'targets'")
+        return super().mismatch(node)
+
+
+class TargetList(ValueType):
+    """A list of targets; a value is a tuple of them with their places. `parse` raises Refused."""
+
+    words = "a list of targets"
+
+    def __init__(self, parse: Callable[[str], Target]) -> None:
+        self._item = Text("a target", parse)
+
+    def convert(self, node: Node, name: str, report: Report) -> Any:
+        if not isinstance(node, ListNode):
+            raise Refused(f"{describe(node)} is not {self.words}", "a single one is given as 'target'")
+        if not node.items:
+            raise Refused("the list is empty", "name at least one target")
+        read = [(self._read_item(item, name, report), item.place) for item in node.items]
+        return tuple(PlacedTarget(target, place) for target, place in read if target is not None)
+
+    def _read_item(self, node: Node, name: str, report: Report) -> Target | None:
+        if isinstance(node, MapNode):
+            report.error(
+                node.place,
+                f"{name}: {describe(node)} is not a target",
+                "only the target itself stands here; one with settings of its own is a sync of its own",
+            )
+            return None
+        target: Target | None = self._item.read(node, name, report)
+        return target
+
+    def schema(self) -> Schema:
+        return {"type": "array", "minItems": 1, "items": self._item.schema()}
+
+    def plain(self, value: Any) -> Any:
+        return [placed.target.text for placed in value]
 
 
 class CodeMap(ValueType):

@@ -25,6 +25,7 @@ from lsyncd_sd.service.durable import sync_folder
 from lsyncd_sd.service.intents import PATHS_PER_FILE, DamagedError, IntentsFile, Kind, read_intents
 from lsyncd_sd.service.moments import SETBACK_NS, Moment, flaw_between
 from lsyncd_sd.service.snapshot import Header, Row, UnusableError, read_snapshot, write_snapshot
+from lsyncd_sd.service.statefiles import StateFiles
 from lsyncd_sd.watch.ground import Ground, Mount
 from lsyncd_sd.watch.rescan import Intent, Known
 
@@ -83,7 +84,7 @@ class Checkpoints:
     """
 
     def __init__(self, directory: Path, sync: Sync, clock: Callable[[], Moment] = Moment.now) -> None:
-        self.folder = directory / sync.file_stem / f"{sync.name}.rescan"
+        self.folder = StateFiles.of(directory, sync).checkpoints
         self._clock = clock
         self._about = _about(sync)
         self._sync = sync

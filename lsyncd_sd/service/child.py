@@ -14,7 +14,8 @@ from lsyncd_sd.config.model import Sync
 from lsyncd_sd.errors import ExitStatus
 from lsyncd_sd.printable import visible
 from lsyncd_sd.service.channel import Channel
-from lsyncd_sd.service.status import State, SyncStatus
+from lsyncd_sd.service.claims import Claims
+from lsyncd_sd.service.status import State, SyncStatus, TargetStatus, of_targets
 
 # A crash is *fruitless* if the process came to nothing: no full sync done, or dead within a second of its
 # start. So many of them in a row are no accident, and neither are so many of any kind within the window:
@@ -54,17 +55,17 @@ class Phase(enum.Enum):
 class Child:
     """The process of one sync; the supervisor owns it, and the descriptors it names.
 
-    `queue` is the inotify queue, -1 while none is open; `lock` the target's lock, -1 likewise; `channel`
+    `queue` is the inotify queue, -1 while none is open; `claims` are the locks of the targets; `channel`
     leads to its process, None while there is none.
     """
 
     sync: Sync
     status: SyncStatus
+    claims: Claims
     phase: Phase = Phase.WAITING
     deadline: float = 0.0
     pid: int = 0
     queue: int = -1
-    lock: int = -1
     channel: Channel | None = None
     is_ready: bool = False
     full_sync_reason: str = "start"
@@ -123,11 +124,9 @@ class Child:
 
 def new_child(sync: Sync, unix_time: float) -> Child:
     """Return a child that is to be started at once."""
-    status = SyncStatus(
-        name=sync.name,
-        source=visible(sync.source),
-        target=visible(sync.target.text),
-        state=State.STARTING,
-        since=unix_time,
-    )
-    return Child(sync, status)
+    targets = [
+        TargetStatus(target=visible(one.target.text), state=State.STARTING, since=unix_time)
+        for one in sync.each_target()
+    ]
+    status = of_targets(targets, name=sync.name, source=visible(sync.source))
+    return Child(sync, status, Claims(one.target for one in sync.each_target()))

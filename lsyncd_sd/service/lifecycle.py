@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lsyncd_sd.config.model import Sync
-from lsyncd_sd.errors import LsyncdError
 from lsyncd_sd.service import worker
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.child import (
@@ -25,7 +24,7 @@ from lsyncd_sd.service.child import (
 )
 from lsyncd_sd.service.environment import cookie_directory
 from lsyncd_sd.service.journal import Event, Journal, OpenJournal
-from lsyncd_sd.service.locks import LockBusyError, Locks
+from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.processes import end_session
 from lsyncd_sd.service.spawn import spawn
 from lsyncd_sd.service.status import State
@@ -117,7 +116,7 @@ class Lifecycle:
             child.phase = Phase.STOPPED
 
     def _start(self, child: Child, now: float) -> None:
-        if child.lock < 0 and not self._take_lock(child, now):
+        if not self._take_locks(child, now):
             return
         try:
             if child.queue < 0:
@@ -131,19 +130,21 @@ class Lifecycle:
             return
         self._fork(child, now)
 
-    def _take_lock(self, child: Child, now: float) -> bool:
-        """Take the lock of the target; return False if it has to be waited for, or cannot be had."""
-        try:
-            child.lock = self._with.locks.take_target(child.sync.target, self._with.owner)
-        except LockBusyError:
+    def _take_locks(self, child: Child, now: float) -> bool:
+        """Take the locks of the targets; return False if one has to be waited for, or none can be had."""
+        claims = child.claims
+        if not claims.take(self._with.locks, self._with.owner, now):
             child.deadline = now + LOOK_AGAIN_SECONDS
             child.show(State.STARTING, time.time(), "waits for the lock of its target")
-        except LsyncdError as error:
-            child.failure = error.exit_status
-            self._fail(child, f"{error.message}; {error.hint}")
-        except OSError as error:
-            self._fail(child, f"cannot use the lock of its target: {error}")
-        return child.lock >= 0
+            return False
+        if claims.are_hopeless:
+            child.failure = claims.failure
+            self._fail(child, "; ".join(dict.fromkeys(claims.refused.values())))
+            return False
+        for target, reason in claims.refused.items():
+            journal = self._with.journal.bind(targets=[target.text]).about(target.text)
+            self._tell_failure(child, reason, journal)
+        return True
 
     def _fork(self, child: Child, now: float) -> None:
         try:
@@ -163,6 +164,7 @@ class Lifecycle:
             cookie_directory=cookie_directory(self._with.runtime, child.sync.name),
             open_journal=self._with.open_journal,
             compares_first=self._with.compares_first,
+            refused=child.claims.refused,
         )
 
         def give_back() -> None:
@@ -227,7 +229,11 @@ class Lifecycle:
         child.phase = Phase.FAILED
         child.show(State.FAILED, time.time(), reason)
         child.is_ready = True
-        self._with.journal.error(
+        self._tell_failure(child, reason, self._with.journal)
+
+    @staticmethod
+    def _tell_failure(child: Child, reason: str, journal: Journal) -> None:
+        journal.error(
             f"failed: {reason}; `lsyncd-sd restart {child.sync.name}` tries again",
             Event.CHILD_FAILED,
             sync=child.sync.name,

@@ -19,7 +19,7 @@ from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.recovery import Patient
 from lsyncd_sd.service.sourceside import SourceSide
 from lsyncd_sd.service.standing import Standing
-from lsyncd_sd.service.state import Store
+from lsyncd_sd.service.state import Store, take_over
 from lsyncd_sd.service.status import TargetStatus
 
 
@@ -55,6 +55,10 @@ class Outlet:
         self.sync = sync
         self._source = source
         self.standing = Standing(journal, owner.on_state)
+        try:
+            take_over(state_directory, sync)
+        except OSError as error:
+            journal.error(f"cannot take over the state of this target: {error}", errno=error.errno or 0)
         checkpoints = Checkpoints(state_directory, sync)
         self.delivery = Delivery(
             loop,

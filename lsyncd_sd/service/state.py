@@ -8,13 +8,15 @@ treated as if it was not there, which is always safe: it means a full sync, and 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+import shutil
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.plan.guard import Identity, Memory, MountPoint
 from lsyncd_sd.service.durable import replace_file
+from lsyncd_sd.service.statefiles import StateFiles
 
 FORMAT = 2
 
@@ -43,9 +45,16 @@ class Store:
     """The state file of one sync."""
 
     def __init__(self, directory: Path, sync: Sync) -> None:
-        self.path = directory / sync.file_stem / f"{sync.name}.json"
+        self.path = StateFiles.of(directory, sync).record
         # Another source or target under the same name has nothing to do with what was remembered.
         self._about = {"source": sync.source, "target": sync.target.text}
+
+    def is_about_us(self) -> bool:
+        """Tell whether something is remembered of this source and this target."""
+        try:
+            return bool(json.loads(self.path.read_bytes())["about"] == self._about)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError):
+            return False
 
     def load(self) -> Record:
         """Return what is remembered; an empty record if there is nothing that can be trusted."""
@@ -62,6 +71,23 @@ class Store:
         document = {"format": FORMAT, "about": self._about, **_document(record)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(self.path, self.path.with_suffix(".new"), [json.dumps(document).encode("ascii")])
+
+
+def take_over(directory: Path, sync: Sync) -> None:
+    """Give the files of a target the names that it has now, where it became one of several, or the only one.
+
+    What is under those names is removed, unless it is about this target. Raises OSError.
+    """
+    before = replace(sync, is_one_of_several=not sync.is_one_of_several)
+    if Store(directory, sync).is_about_us() or not Store(directory, before).is_about_us():
+        return
+    old, new = StateFiles.of(directory, before), StateFiles.of(directory, sync)
+    if new.checkpoints.exists():
+        shutil.rmtree(new.checkpoints)
+    if old.checkpoints.exists():
+        old.checkpoints.rename(new.checkpoints)
+    # Last: what was broken off is done again.
+    old.record.rename(new.record)
 
 
 def _document(record: Record) -> dict[str, Any]:

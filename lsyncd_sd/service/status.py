@@ -143,6 +143,11 @@ class SyncStatus(_Told):
         """Return the status of each target, which is that of the sync where it has one."""
         return self.targets or (self,)
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether nothing of it works any more until somebody acts."""
+        return all(target.state is State.FAILED for target in self.each_target())
+
     def shown_as(self, state: State, since: float, reason: str) -> SyncStatus:
         """Return the status of a sync that is in this state as a whole."""
         targets = tuple(
@@ -152,7 +157,7 @@ class SyncStatus(_Told):
 
 
 def of_targets(
-    targets: Sequence[TargetStatus], name: str, source: str, directories: int, pid: int
+    targets: Sequence[TargetStatus], name: str, source: str, directories: int = 0, pid: int | None = None
 ) -> SyncStatus:
     """Return the status of a sync with these targets: the worst of their states, and all that they did."""
     worst = max((target.state for target in targets), key=list(State).index)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from lsyncd_sd.service.status import State, SyncStatus, one_line
+from lsyncd_sd.service.status import State, SyncStatus, TargetStatus, one_line
 
 # How many names one state may list in the summary, which is a single line.
 SUMMARY_NAMES = 3
@@ -16,14 +16,15 @@ def summary(statuses: Sequence[SyncStatus]) -> str:
     """Return the one line for `systemctl status`; times are shown in local time."""
     if not statuses:
         return "no syncs"
-    if len(statuses) == 1:
-        return _summary_of_one(statuses[0])
-    groups = []
-    for state in State:
-        members = [status for status in statuses if status.state is state]
-        if members:
-            groups.append(_summary_of_group(members))
-    return f"{len(statuses)} syncs: {', '.join(groups)}"
+    if len(statuses) > 1:
+        named = [(one_line(status.name), status) for status in statuses]
+        return f"{len(statuses)} syncs: {_groups(named)}"
+    targets = statuses[0].targets
+    if targets:
+        return (
+            f"{len(targets)} targets: {_groups([(one_line(target.target), target) for target in targets])}"
+        )
+    return _summary_of_one(statuses[0])
 
 
 def _summary_of_one(status: SyncStatus) -> str:
@@ -34,41 +35,51 @@ def _summary_of_one(status: SyncStatus) -> str:
     return f"{text}: {reason}" if reason and not status.state.is_good else text
 
 
-def _summary_of_group(members: Sequence[SyncStatus]) -> str:
-    state = members[0].state_text() if len(members) == 1 else str(members[0].state)
-    text = f"{len(members)} {state}"
-    if members[0].state.is_good:
+def _groups(named: Sequence[tuple[str, SyncStatus | TargetStatus]]) -> str:
+    groups = []
+    for state in State:
+        members = [(name, status) for name, status in named if status.state is state]
+        if members:
+            groups.append(_summary_of_group(members))
+    return ", ".join(groups)
+
+
+def _summary_of_group(members: Sequence[tuple[str, SyncStatus | TargetStatus]]) -> str:
+    status = members[0][1]
+    text = f"{len(members)} {status.state_text() if len(members) == 1 else status.state}"
+    if status.state.is_good:
         return text
-    names = [one_line(member.name) for member in members[:SUMMARY_NAMES]]
+    names = [name for name, _status in members[:SUMMARY_NAMES]]
     if len(members) > SUMMARY_NAMES:
         names.append("...")
     return f"{text} ({', '.join(names)})"
 
 
 def table(statuses: Sequence[SyncStatus], now: float) -> str:
-    """Return all syncs as aligned columns, with a reason below each that is not good; ends without newline.
+    """Return a line of aligned columns for each target of each sync, below it the reason if it is not good.
 
-    `now` is the Unix time that ages are counted from.
+    `now` is the Unix time that ages are counted from. Ends without newline.
     """
     header = ("NAME", "STATE", "SINCE", "PENDING", "LAST BATCH", "TARGET")
-    rows = [_row(status, now) for status in statuses]
+    shown = [(status.name, target) for status in statuses for target in status.each_target()]
+    rows = [_row(name, target, now) for name, target in shown]
     widths = [max(len(row[column]) for row in (header, *rows)) for column in range(len(header))]
     lines = [_aligned(header, widths)]
-    for status, row in zip(statuses, rows, strict=True):
+    for (_name, target), row in zip(shown, rows, strict=True):
         lines.append(_aligned(row, widths))
-        if not status.state.is_good:
-            lines.extend(status.reason_lines())
+        if not target.state.is_good:
+            lines.extend(target.reason_lines())
     return "\n".join(lines)
 
 
-def _row(status: SyncStatus, now: float) -> tuple[str, ...]:
+def _row(name: str, target: SyncStatus | TargetStatus, now: float) -> tuple[str, ...]:
     return (
-        one_line(status.name),
-        status.state_text(),
-        age(now - status.since),
-        str(status.pending),
-        "-" if status.last_batch is None else f"{age(now - status.last_batch)} ago",
-        one_line(status.target),
+        one_line(name),
+        target.state_text(),
+        age(now - target.since),
+        str(target.pending),
+        "-" if target.last_batch is None else f"{age(now - target.last_batch)} ago",
+        one_line(target.target),
     )
 
 

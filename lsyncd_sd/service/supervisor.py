@@ -266,8 +266,7 @@ class Supervisor:
         is_same = old.successor == old.sync
         if old.queue >= 0 and not is_same:
             os.close(old.queue)
-        if old.lock >= 0:
-            self._locks.release(old.lock)
+        old.claims.release()
         if self._is_stopping:
             return
         if old.successor is None:
@@ -288,7 +287,7 @@ class Supervisor:
                 self._loop.stop()
             return
         statuses = self.statuses()
-        if all(status.state is State.FAILED for status in statuses):
+        if all(status.has_failed for status in statuses):
             # Nothing is left to be done here: end, so that the service manager shows it.
             failures = {child.failure for child in self._children.values()}
             is_for_a_person = failures <= {ExitStatus.USAGE}
@@ -310,9 +309,10 @@ class Supervisor:
         self._control.close_in_child()
         for other in self._children.values():
             if other is not child:
-                for descriptor in (other.queue, other.lock):
-                    if descriptor >= 0:
-                        os.close(descriptor)
+                for descriptor in other.claims.descriptors:
+                    os.close(descriptor)
+                if other.queue >= 0:
+                    os.close(other.queue)
                 if other.channel is not None:
                     other.channel.close()
         os.environ["NOTIFY_SOCKET"] = self._child_socket.address
@@ -396,6 +396,9 @@ class Supervisor:
         child = self._living(name)
         if child.phase is Phase.FAILED:
             raise ControlError("Unavailable", {"name": name, "reason": child.status.reason})
+        if reply is not None and child.claims.refused:
+            reasons = [f"{target.text}: {reason}" for target, reason in child.claims.refused.items()]
+            raise ControlError("Unavailable", {"name": name, "reason": "; ".join(reasons)})
         self._requests.sync(name, full=full, reply=reply)
         self._requests.look_at(child)
 

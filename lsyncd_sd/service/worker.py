@@ -7,17 +7,17 @@ import faulthandler
 import os
 import signal
 import sys
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from lsyncd_sd.config.model import Delete, Sync
+from lsyncd_sd.config.model import Delete, Sync, Target
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.process import die_with_parent
 from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.guard import Identity
-from lsyncd_sd.printable import printable
+from lsyncd_sd.printable import printable, visible
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.cookies import Cookies
 from lsyncd_sd.service.journal import Event, Journal, OpenJournal
@@ -27,10 +27,11 @@ from lsyncd_sd.service.lookout import Listener, Lookout
 from lsyncd_sd.service.mounted import Mounted
 from lsyncd_sd.service.notify import Notifier
 from lsyncd_sd.service.outlet import Outlet, Owner
+from lsyncd_sd.service.outlets import Outlets
 from lsyncd_sd.service.recovery import Recovery
 from lsyncd_sd.service.sourceside import SourceGate, SourceSide
 from lsyncd_sd.service.standing import Standings
-from lsyncd_sd.service.status import State, SyncStatus, of_targets
+from lsyncd_sd.service.status import State, SyncStatus, TargetStatus, of_targets
 from lsyncd_sd.service.waiters import Waiters
 from lsyncd_sd.watch.coverage import Scope
 from lsyncd_sd.watch.watcher import Watcher
@@ -48,7 +49,7 @@ class Assignment:
 
     `ping_interval` in seconds; `cookie_directory` is this sync's own; `parent` is the process that must be
     alive for as long as we are; `open_journal` is called with the level; `compares_first`: begin with a full
-    sync, whatever is known from before.
+    sync, whatever is known from before. `refused` are the targets to do without, each with the reason.
     """
 
     sync: Sync
@@ -62,6 +63,7 @@ class Assignment:
     cookie_directory: Path
     open_journal: OpenJournal
     compares_first: bool
+    refused: Mapping[Target, str]
 
 
 def run(assignment: Assignment, unblocked: Iterable[int | signal.Signals]) -> None:
@@ -101,7 +103,17 @@ class Worker:
             is_settled=lambda: self._lookout.is_settled,
             table=watcher.directory_table,
         )
-        self._outlets = [self._make_outlet(one, journal) for one in sync.each_target()]
+        self._outlets = Outlets(
+            [
+                self._make_outlet(one, journal)
+                for one in sync.each_target()
+                if one.target not in assignment.refused
+            ]
+        )
+        self._refused = {
+            target: TargetStatus(visible(target.text), State.FAILED, time.time(), reason)
+            for target, reason in assignment.refused.items()
+        }
         self._standings = Standings(
             self._journal, [outlet.standing for outlet in self._outlets], self._report_state
         )
@@ -115,7 +127,12 @@ class Worker:
             self._notifier,
             assignment.ping_interval,
             Listener(
-                self._begun, self._watched, self._changed, self._caught_up, self._lost, self._report_soon
+                self._begun,
+                self._watched,
+                self._changed,
+                self._outlets.caught_up,
+                self._lost,
+                self._report_soon,
             ),
             Mounted(sync, filters),
         )
@@ -124,7 +141,7 @@ class Worker:
             sync.name,
             assignment.channel,
             Cookies(watcher, assignment.cookie_directory),
-            self._outlets,
+            list(self._outlets),
             self._lookout.look_again,
         )
         self._recovery = Recovery(self._loop, sync, filters, self._lookout.catch_up)
@@ -132,8 +149,7 @@ class Worker:
         self._gap_reason = assignment.full_sync_reason
         if sync.delete is Delete.STARTUP or assignment.compares_first:
             # With the former, what went before, also while somebody watched, is deleted now and never later.
-            for outlet in self._outlets:
-                outlet.delivery.request_full_sync(self._gap_reason)
+            self._outlets.request_full_sync(self._gap_reason)
         self._is_report_due = False
         self._is_stopping = False
 
@@ -163,7 +179,7 @@ class Worker:
         )
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
         self._ping()
-        targets = " and ".join(outlet.target for outlet in self._outlets)
+        targets = ", ".join(outlet.target for outlet in self._outlets)
         self._journal.notice(
             f"mirroring {printable(os.fsencode(self._sync.source))} to {targets}",
             Event.SYNC_STARTED,
@@ -186,15 +202,7 @@ class Worker:
         self._notifier.stopping()
         self._lookout.stop()
         self._standings.enter(State.STOPPING)
-        at_work = set(self._outlets)
-
-        def stopped(outlet: Outlet) -> None:
-            at_work.discard(outlet)
-            if not at_work:
-                self._stopped()
-
-        for outlet in self._outlets:
-            outlet.delivery.stop(STOP_GRACE_SECONDS, partial(stopped, outlet))
+        self._outlets.stop(STOP_GRACE_SECONDS, self._stopped)
 
     def _stopped(self) -> None:
         self._journal.report_repeats(everything=True)
@@ -207,8 +215,7 @@ class Worker:
 
     def _watched(self, identity: Identity) -> None:
         self._source.found(identity)
-        for outlet in self._outlets:
-            outlet.delivery.source_ready()
+        self._outlets.source_ready()
         wanting = [outlet for outlet in self._outlets if outlet.delivery.wants_full_sync]
         patients = [outlet.patient for outlet in self._outlets if outlet not in wanting]
         self._recovery.begin(self._gap_reason, patients)
@@ -216,23 +223,15 @@ class Worker:
             outlet.delivery.request_full_sync(self._gap_reason)
 
     def _changed(self, changes: Sequence[Change | Move], is_settled: bool) -> None:
-        # Everybody has them before anybody acts on them: that may read more.
-        for outlet in self._outlets:
-            outlet.delivery.add(changes, is_settled=is_settled)
-        for outlet in self._outlets:
-            outlet.delivery.proceed()
+        self._outlets.changed(changes, is_settled=is_settled)
         self._waiters.changed(is_settled=is_settled)
-
-    def _caught_up(self) -> None:
-        self._delivery.caught_up()
 
     def _lost(self, reason: str) -> None:
         self._gap_reason = reason
         self._source.lost()
         self._recovery.stop()
         self._waiters.watching_ends()
-        for outlet in self._outlets:
-            outlet.delivery.source_lost()
+        self._outlets.source_lost()
 
     # ------------------------------------------------------------------ what outlets tell
 
@@ -258,8 +257,9 @@ class Worker:
         self._report_state()
 
     def _status(self) -> SyncStatus:
+        known = {outlet.sync.target: outlet.status() for outlet in self._outlets} | self._refused
         return of_targets(
-            [outlet.status() for outlet in self._outlets],
+            [known[one.target] for one in self._sync.each_target()],
             name=self._sync.name,
             source=printable(os.fsencode(self._sync.source)),
             directories=self._lookout.directories,

@@ -52,6 +52,11 @@ class Server:
             return True
         return False
 
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to it and to all sessions it serves."""
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
     def stop(self) -> None:
         """End it and all sessions it serves."""
         if self._process is None:

@@ -260,6 +260,66 @@ def test_churn_while_processes_are_killed(folder: Path, daemons: MakeDaemon, see
     assert with_children_killed.status("bereft")["restarts"] >= 3
 
 
+# ---------------------------------------------------------------------- several targets
+
+
+class Doubled(Churned):
+    """A sync with a second target, which now and then stands still."""
+
+    def __init__(self, pair: Pair, second: Path) -> None:
+        super().__init__(pair, "doubled", has_links=True)
+        self.second = second
+
+    def settings(self) -> dict[str, object]:
+        """Return the mapping for a configuration file."""
+        mapping = super().settings()
+        targets = [mapping.pop("target"), str(self.second)]
+        return {**mapping, "targets": targets}
+
+    def check(self, running: Daemon, options: Sequence[str] = ARCHIVE) -> None:
+        """All of it is on both."""
+        super().check(running, options)
+        assert rsync_differences(self.pair.source, self.second, options) == []
+        assert differences(self.pair.source, self.second) == []
+
+
+@pytest.mark.timeout(TIME_LIMIT)
+def test_churn_with_two_targets(
+    make_pair: Callable[[str], Pair], folder: Path, daemons: MakeDaemon, seed: str, full: bool
+) -> None:
+    sync = Doubled(make_pair("doubled"), folder / "second")
+    running = start(daemons, sync)
+    chosen = random.Random(seed)  # noqa: S311  (to be replayed)
+    stopped: set[int] = set()
+    frozen: list[int] = []
+
+    def freeze_or_thaw() -> None:
+        while stopped:
+            send(stopped.pop(), signal.SIGCONT)
+        if chosen.random() < 0.7:
+            stopped.update(pid for pid in running.processes_named("rsync") if goes_to(pid, sync.second))
+        for pid in stopped:
+            send(pid, signal.SIGSTOP)
+        frozen.extend(stopped)
+
+    kill_child = Every(
+        2 * CHILD_KILL_SECONDS, lambda: send(running.status("doubled").get("pid"), signal.SIGKILL)
+    )
+    churn_while(seed, full, (Every(0.3, freeze_or_thaw), kill_child), sync)
+    while stopped:
+        send(stopped.pop(), signal.SIGCONT)
+    sync.check(running)
+    assert frozen
+    assert running.status("doubled")["restarts"] >= 1
+
+
+def goes_to(pid: int, target: Path) -> bool:
+    """Tell whether this is an rsync that mirrors to a target."""
+    with contextlib.suppress(OSError):
+        return os.fsencode(f"{target}/.") in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    return False
+
+
 # ---------------------------------------------------------------------- transfers fail
 
 

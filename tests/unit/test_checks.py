@@ -43,6 +43,12 @@ def errors(problems: list[Problem]) -> list[tuple[str, str]]:
     return [(problem.place, problem.message) for problem in problems if not problem.is_warning]
 
 
+def several(source: str, *targets: object, more: str = "") -> Configuration:
+    """Return the configuration of a sync with several targets, one on each line from the third on."""
+    lines = [f"source: {source}", "targets:", *(f"  - {target}" for target in targets), more]
+    return read_text("\n".join(lines), "x.yaml")[0]
+
+
 # ---- sources ----
 
 
@@ -251,3 +257,49 @@ def test_checks_and_mistakes_in_the_text_are_told_at_once(
 def test_a_file_named_twice_is_read_once(root: pathlib.Path, write: Callable[[str, str], str]) -> None:
     path = write("x.yaml", f"source: {root}/a\ntarget: h:/a\n")
     assert len(load([path, path]).configurations) == 1
+
+
+# ---- several targets ----
+
+
+def test_good_targets_are_nothing_to_talk_about(root: pathlib.Path) -> None:
+    configurations = [several(f"{root}/a", f"{root}/b", "h:/b", "h::b/c", "h:b", "other:/b")]
+    assert check_together(configurations) == []
+
+
+@pytest.mark.parametrize(
+    ("targets", "place", "message"),
+    [
+        (["h:/a", "h:/b", "h:/a/"], "5:5", "target: 'h:/a' is the same as another target of this sync"),
+        (["h:/a/b", "h:/a"], "4:5", "target: 'h:/a' contains another target of this sync"),
+        (["h::m/a", "h::m/a/b"], "4:5", "target: 'h::m/a/b' lies in another target of this sync"),
+        (["{root}/b", "{root}/link/x"], "4:5", "lies in another target of this sync"),
+        (["h:/a", "{root}/a/below"], "4:5", "lies in the source"),
+        (["{root}/a", "h:/a"], "3:5", "is the same as the source"),
+        (["h:/a", "{root}/file"], "4:5", "is not a directory"),
+    ],
+)
+def test_targets_of_one_sync_keep_apart(
+    root: pathlib.Path, targets: list[str], place: str, message: str
+) -> None:
+    (root / "link").symlink_to("b")
+    found = errors(check_together([several(f"{root}/a", *(text.format(root=root) for text in targets))]))
+    assert [(where, message in what) for where, what in found] == [(f"x.yaml:{place}", True)]
+
+
+def test_what_concerns_the_source_is_said_once(root: pathlib.Path) -> None:
+    (problem,) = check_together([several(f"{root}/missing", "h:/a", "h:/b")])
+    assert MISSING in problem.message
+
+
+def test_targets_of_several_syncs_keep_apart(root: pathlib.Path) -> None:
+    found = check_together([configuration(f"one {root}/b h:/b/c"), several(f"{root}/a", "h:/a", "h:/b")])
+    assert errors(found) == [("x.yaml:4:5", "target: 'h:/b' contains the target of 'one'")]
+
+
+def test_folders_are_looked_at_for_each_target(root: pathlib.Path) -> None:
+    options = "rsync: {backup_dir: ../a/kept}"
+    found = check_together([several(f"{root}/a", "h:/x", f"{root}/b", more=options)])
+    assert [message for _place, message in errors(found)] == [
+        f"backup_dir: '../a/kept' lies in the source '{root}/a'"
+    ]

@@ -52,7 +52,7 @@ def crash(child: Child, start: float, dice: random.Random, *, lived: float = LON
 def test_a_new_child_is_to_be_started_at_once() -> None:
     child = new_child(make_sync(source="/a\nb", target=local_target("/\x1b[1m")), 1000.0)
     assert (child.phase, child.deadline) == (Phase.WAITING, 0.0)
-    assert (child.pid, child.queue, child.lock) == (0, -1, -1)
+    assert (child.pid, child.queue, child.claims.descriptors) == (0, -1, [])
     assert (child.status.state, child.status.since, child.status.pid) == (State.STARTING, 1000.0, None)
     assert (child.status.source, child.status.target) == ("/a\\x0ab", "/\\x1b[1m")
 

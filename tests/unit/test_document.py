@@ -64,6 +64,8 @@ EVERYTHING = """
       - {name: "1e3", source: /null, target: /true, timeout: 1d, delete: no, max_changes: 7, delay: 604800,
         brake: {max_deletes: 7, hold_first: no}}
       - {name: d, source: /d, target: "rsync://u@[::1]:99/m/p", rsync: {password_file: /p}}
+      - {name: e, source: /e, targets: [/e1, "h:e2", "u@h:/e3", "h::m/e4"], ssh: {user: v, port: 7},
+        rsync: {password_file: /p, backup_dir: /e1/kept}}
     """
 
 
@@ -128,7 +130,8 @@ def test_the_sample_with_everything_turned_on_is_a_good_configuration(tmp_path: 
         text = text.replace(f"/etc/lsyncd.d/{name}\n", f"{tmp_path}/{name}\n")
     for name in settings_of(Scope.SYNC):
         assert re.search(rf"^{name}:", text, re.MULTILINE)
-    # those that go only with another, or with another target
+    # those that go only with another, or with another target, or without one
+    text = re.sub(r"^targets:.*\n", "", text, flags=re.MULTILINE)
     left_out = "ipv6|password_file|rsh|append|append_verify|inplace"
     text = re.sub(rf"^  ({left_out}):.*\n", "", text, flags=re.MULTILINE)
     (sync,) = configuration(text).syncs
@@ -150,7 +153,8 @@ def test_the_schema_has_every_setting_and_no_other() -> None:
         assert set(definitions[name]["properties"]) == set(settings_of(scope))
         assert definitions[name]["additionalProperties"] is False
     assert set(definitions["defaults"]["properties"]) == set(default_settings())
-    assert definitions["sync"]["required"] == ["source", "target"]
+    assert definitions["sync"]["required"] == ["source"]
+    assert definitions["sync"]["allOf"] == [{"oneOf": [{"required": ["target"]}, {"required": ["targets"]}]}]
 
 
 def test_the_schemas_references_and_patterns_are_good() -> None:

@@ -240,7 +240,7 @@ def test_the_page_of_the_journal_has_every_message_with_its_id_and_no_other() ->
 
 
 def test_the_page_of_the_journal_has_every_field() -> None:
-    journal_names = {"errno": "ERRNO", "paths": "LSYNCD_PATH"}
+    journal_names = {"errno": "ERRNO", "paths": "LSYNCD_PATH", "targets": "LSYNCD_TARGET"}
     expected = {journal_names.get(name, f"LSYNCD_{name.upper()}") for name in Fields.__annotations__}
     assert expected <= first_codes("docs/journal.md")
 

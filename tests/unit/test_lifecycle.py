@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ from lsyncd_sd.service.child import (
     Phase,
     new_child,
 )
+from lsyncd_sd.service.claims import PATIENCE_SECONDS
 from lsyncd_sd.service.journal import Entry, Event, Journal, Priority
 from lsyncd_sd.service.lifecycle import LOOK_AGAIN_SECONDS, STOP_SECONDS, Circumstances, Lifecycle
 from lsyncd_sd.service.locks import Locks
@@ -145,9 +147,9 @@ def child() -> Iterator[Child]:
     child = new_child(make_sync(), 1000.0)
     child.deadline = 100.0
     yield child
-    for descriptor in (child.queue, child.lock):
-        if descriptor >= 0:
-            os.close(descriptor)
+    child.claims.release()
+    if child.queue >= 0:
+        os.close(child.queue)
 
 
 def test_a_start_takes_the_lock_opens_the_queue_and_forks(house: House, child: Child) -> None:
@@ -168,6 +170,7 @@ def test_the_child_gets_what_it_needs(house: House, child: Child) -> None:
             assignment.parent == os.getppid(),
             assignment.full_sync_reason,
             assignment.ping_interval < LIMIT / 2,
+            assignment.refused,
             house.given_back,
         )
         (house.folder / "told").write_text(repr(told))
@@ -176,7 +179,7 @@ def test_the_child_gets_what_it_needs(house: House, child: Child) -> None:
     child.full_sync_reason = "a reason"
     house.reach(child)
     assert house.bury(child, 101.0) == 0
-    expected = (True, True, True, "a reason", True, ["home"])
+    expected = (True, True, True, "a reason", True, {}, ["home"])
     assert (house.folder / "told").read_text() == repr(expected)
 
 
@@ -365,6 +368,51 @@ def test_a_target_that_a_sibling_is_about_to_leave_is_waited_for(house: House, c
     house.locks.release(held)
     house.reach(child)
     assert child.phase is Phase.RUNNING
+
+
+@pytest.fixture
+def torn(tmp_path: Path) -> Iterator[Child]:
+    """A child for three targets, of which another parent has one."""
+    one, two, three = (make_sync(target=local_target(f"/{name}")) for name in ("one", "two", "three"))
+    child = new_child(replace(one, others=(two, three)), 1000.0)
+    child.deadline = 100.0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "getpid", os.getppid)
+        held = Locks(tmp_path / "locks").take_target(two.target, "another parent")
+    yield child
+    os.close(held)
+    child.claims.release()
+    if child.queue >= 0:
+        os.close(child.queue)
+
+
+def test_a_target_that_belongs_to_another_keeps_none_of_the_others(house: House, torn: Child) -> None:
+    def tell(assignment: worker.Assignment) -> None:
+        (house.folder / "told").write_text(" ".join(target.text for target in assignment.refused))
+
+    house.work = tell
+    house.reach(torn)
+    assert torn.phase is Phase.RUNNING
+    assert house.bury(torn, 101.0) == 0
+    assert (house.folder / "told").read_text() == "/two"
+    entry = house.entries[0]
+    assert entry.message.startswith("/two: failed: /two is mirrored to already")
+    assert (entry.event, entry.fields.get("targets")) == (Event.CHILD_FAILED, ["/two"])
+
+
+def test_a_target_that_is_not_given_up_is_done_without_in_the_end(
+    house: House, torn: Child, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        # its holder is gone, and what it has started is not
+        patch.setattr(os.path, "exists", lambda _path: False)
+        house.reach(torn)
+        assert (torn.phase, torn.deadline) == (Phase.WAITING, 100.0 + LOOK_AGAIN_SECONDS)
+        torn.deadline = 100.0 + PATIENCE_SECONDS
+        house.lifecycle.deadline_reached(torn, torn.deadline)
+    assert torn.phase is Phase.RUNNING
+    house.started.append(torn.pid)
+    assert [target.text for target in torn.claims.refused] == ["/two"]
 
 
 def test_no_more_queues_are_a_failure_with_a_hint(

@@ -98,6 +98,52 @@ def test_defaults_for_ssh_and_daemons_pass_over_other_targets() -> None:
     assert daemon.rsync.password_file == "/etc/secret"  # noqa: S105
 
 
+def test_a_sync_may_have_several_targets() -> None:
+    sync = read_one(
+        """
+        source: /home
+        targets:
+          - /mnt/mirror
+          - u@host:srv/home
+          - "rsync://host:99/module/home"
+        ssh: {port: 7}
+        rsync: {password_file: /p, backup_dir: /mnt/mirror/kept}
+        """
+    )
+    local, ssh, daemon = sync.each_target()
+    assert [one.target.text for one in sync.each_target()] == [
+        "/mnt/mirror",
+        "u@host:srv/home",
+        "rsync://host:99/module/home",
+    ]
+    assert [one.target_place for one in sync.each_target()] == [
+        f"/etc/lsyncd.d/home.yaml:{place}" for place in ("4:5", "5:5", "6:5")
+    ]
+    # each has of the settings what it can use
+    assert [one.ssh.port for one in (local, ssh, daemon)] == [None, 7, None]
+    assert [one.rsync.password_file for one in (local, ssh, daemon)] == [None, None, "/p"]
+    # and all have one filter: what is one's folder of backups is left alone everywhere
+    assert local.rsync.own_rules
+    assert local.make_filter().rsync_arguments() == ssh.make_filter().rsync_arguments()
+    assert all(one.is_one_of_several and not one.others for one in sync.each_target())
+
+
+def test_who_logs_in_where_a_target_does_not_say() -> None:
+    sync = read_one("source: /home\ntargets: ['u@host:/a', 'host:/b']\nssh: {user: v}\n")
+    assert [(one.target.user, one.ssh.user) for one in sync.each_target()] == [("u", None), ("", "v")]
+
+
+def test_a_list_of_one_target_is_one_target() -> None:
+    sync = read_one("source: /home\ntargets: ['host:/srv/home']\n")
+    assert sync == read_one("source: /home\ntarget: host:/srv/home\n")
+    assert sync.each_target() == (sync,)
+
+
+def test_another_target_makes_another_sync() -> None:
+    several = [read_one(f"source: /home\ntargets: [{text}]\n") for text in ("/a, /b", "/a, /c", "/b, /a")]
+    assert several[0] not in several[1:]
+
+
 def test_one_sync_of_a_list_may_go_without_a_name() -> None:
     syncs = read("syncs: [{source: /a, target: /m}, {name: b, source: /b, target: /n}]").syncs
     assert [sync.name for sync in syncs] == ["home", "b"]

@@ -81,14 +81,16 @@ def test_a_followed_setting_comes_first() -> None:
 
 def test_every_setting_has_its_field() -> None:
     extra = {"file_stem", "rules", "name_place", "source_place", "target_place"}
+    # what becomes of `targets`
+    extra |= {"others", "is_one_of_several"}
     # the brake's are few enough to be the sync's own
-    wanted = names(Scope.SYNC) - {"brake"} | names(Scope.BRAKE)
+    wanted = names(Scope.SYNC) - {"brake", "targets"} | names(Scope.BRAKE)
     assert {field.name for field in fields(Sync)} - extra == wanted
     assert {field.name for field in fields(SshOptions)} == names(Scope.SSH)
 
 
 def test_the_defaults_take_everything_but_what_is_one_syncs_own() -> None:
-    assert names(Scope.SYNC) - set(default_settings()) == {"name", "source", "target"}
+    assert names(Scope.SYNC) - set(default_settings()) == {"name", "source", "target", "targets"}
 
 
 def test_what_is_to_come_or_foreign_is_not_there_already() -> None:

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from helpers.syncs import local_target, make_sync
 
+from lsyncd_sd.config.model import Sync
 from lsyncd_sd.plan.guard import Identity, Memory, MountPoint
-from lsyncd_sd.service.state import FORMAT, Record, Store
+from lsyncd_sd.service.state import FORMAT, Record, Store, take_over
+from lsyncd_sd.service.statefiles import StateFiles
 
 # An f_fsid takes all of its 64 bits.
 FULL = Record(
@@ -212,3 +214,87 @@ def test_a_folder_that_cannot_be_made_is_an_error_to_save(store: Store) -> None:
     with pytest.raises(OSError, match=r"exists|directory"):
         store.save(FULL)
     assert store.load() == Record()
+
+
+# one of several targets
+
+ONE, TWO = (make_sync(target=local_target(path)) for path in ("/one", "/two"))
+
+
+def among_others(sync: Sync) -> Sync:
+    return replace(sync, is_one_of_several=True)
+
+
+def remember(directory: Path, sync: Sync, content: str) -> None:
+    """Leave what a run of this sync leaves."""
+    Store(directory, sync).save(FULL)
+    checkpoints = StateFiles.of(directory, sync).checkpoints
+    checkpoints.mkdir()
+    (checkpoints / "snapshot").write_text(content)
+
+
+def snapshot(directory: Path, sync: Sync) -> str:
+    """Return what a run of this sync finds, empty if that is nothing."""
+    path = StateFiles.of(directory, sync).checkpoints / "snapshot"
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_single_target_has_the_names_that_it_always_had(tmp_path: Path) -> None:
+    assert StateFiles.of(tmp_path, ONE) == (tmp_path / "home/home.json", tmp_path / "home/home.rescan")
+
+
+def test_several_targets_have_names_of_their_own(tmp_path: Path) -> None:
+    files = [StateFiles.of(tmp_path, sync) for sync in (ONE, among_others(ONE), among_others(TWO))]
+    assert len({path for pair in files for path in pair}) == 6
+    assert {path.parent for pair in files for path in pair} == {tmp_path / "home"}
+
+
+@pytest.mark.parametrize(("before", "after"), [(ONE, among_others(ONE)), (among_others(ONE), ONE)])
+def test_a_target_that_gets_company_or_loses_it_is_known_still(
+    tmp_path: Path, before: Sync, after: Sync
+) -> None:
+    remember(tmp_path, before, "one")
+    take_over(tmp_path, after)
+    assert Store(tmp_path, after).load() == FULL
+    assert snapshot(tmp_path, after) == "one"
+    assert snapshot(tmp_path, before) == ""
+    assert not Store(tmp_path, before).path.exists()
+    take_over(tmp_path, after)
+    assert snapshot(tmp_path, after) == "one"
+
+
+def test_what_is_known_of_another_target_is_not_taken_over(tmp_path: Path) -> None:
+    remember(tmp_path, ONE, "one")
+    take_over(tmp_path, among_others(TWO))
+    assert Store(tmp_path, among_others(TWO)).load() == Record()
+    assert Store(tmp_path, ONE).load() == FULL
+    assert (snapshot(tmp_path, among_others(TWO)), snapshot(tmp_path, ONE)) == ("", "one")
+
+
+def test_what_is_known_of_another_target_makes_room(tmp_path: Path) -> None:
+    remember(tmp_path, ONE, "one")
+    remember(tmp_path, among_others(TWO), "two")
+    take_over(tmp_path, TWO)
+    assert Store(tmp_path, TWO).load() == FULL
+    assert snapshot(tmp_path, TWO) == "two"
+
+
+def test_what_is_older_does_not_replace_what_is_there(tmp_path: Path) -> None:
+    remember(tmp_path, ONE, "old")
+    remember(tmp_path, among_others(ONE), "new")
+    take_over(tmp_path, among_others(ONE))
+    assert snapshot(tmp_path, among_others(ONE)) == "new"
+
+
+def test_where_nothing_is_known_nothing_is_taken_over(tmp_path: Path) -> None:
+    take_over(tmp_path, ONE)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_checkpoints_without_a_record_are_not_trusted(tmp_path: Path) -> None:
+    Store(tmp_path, ONE).save(FULL)
+    remember(tmp_path, among_others(ONE), "foreign")
+    Store(tmp_path, among_others(ONE)).path.unlink()
+    take_over(tmp_path, among_others(ONE))
+    assert Store(tmp_path, among_others(ONE)).load() == FULL
+    assert snapshot(tmp_path, among_others(ONE)) == ""

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lsyncd_sd.service.status import State, SyncStatus
+from lsyncd_sd.service.status import State, SyncStatus, TargetStatus, of_targets
 from lsyncd_sd.service.statustext import age, summary, table
 
 HOME = SyncStatus(
@@ -34,6 +34,14 @@ HOME = SyncStatus(
     restarts=1,
     hold_id="",
 )
+
+
+TARGETS = (
+    TargetStatus("/a", State.SYNCING, 86400.0, pending=2, last_batch=90000.0),
+    TargetStatus("b:/b", State.UNREACHABLE, 93000.0, "no route\nto host", pending=5),
+    TargetStatus("c:/c", State.FULL_SYNC, 93840.0, "start", full_sync_percent=41, last_batch=93000.0),
+)
+MANY = of_targets(TARGETS, name="many", source="/many")
 
 
 def sync(name: str, state: State, **changes: Any) -> SyncStatus:
@@ -71,6 +79,8 @@ def in_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             [sync(name, State.FAILED) for name in "abcd"] + [sync("e", State.SYNCING)],
             "5 syncs: 1 syncing, 4 failed (a, b, c, ...)",
         ),
+        ([MANY], "3 targets: 1 syncing, 1 full-sync 41 % (c:/c), 1 unreachable (b:/b)"),
+        ([HOME, MANY], "2 syncs: 1 in-sync, 1 unreachable (many)"),
     ],
 )
 def test_summary(statuses: list[SyncStatus], line: str) -> None:
@@ -99,6 +109,19 @@ def test_table_is_aligned_and_gives_reasons_below() -> None:
     ]
 
 
+def test_each_target_has_a_line_of_its_own() -> None:
+    assert table([HOME, MANY], now=93900.0).splitlines() == [
+        "NAME  STATE           SINCE    PENDING  LAST BATCH   TARGET",
+        "home  in-sync         2h 5min  0        1h 5min ago  backup:/srv/home",
+        "many  syncing         2h 5min  2        1h 5min ago  /a",
+        "many  unreachable     15min    5        -            b:/b",
+        "    no route",
+        "    to host",
+        "many  full-sync 41 %  1min     0        15min ago    c:/c",
+        "    start",
+    ]
+
+
 def test_table_of_nothing_is_its_header() -> None:
     assert table([], now=0.0) == "NAME  STATE  SINCE  PENDING  LAST BATCH  TARGET"
 
@@ -112,6 +135,10 @@ def test_no_text_controls_the_terminal(name: str, target: str, reason: str, stat
     assert all(line.isprintable() for line in table([status], now=0.0).split("\n"))
     assert summary([status]).isprintable()
     assert summary([status, status]).isprintable()
+    targets = [TargetStatus(target, state, 0.0, reason), TargetStatus("/other", State.IN_SYNC, 0.0)]
+    several = of_targets(targets, name=name, source="/source")
+    assert all(line.isprintable() for line in table([several], now=0.0).split("\n"))
+    assert summary([several]).isprintable()
 
 
 @pytest.mark.parametrize(
