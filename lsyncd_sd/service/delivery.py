@@ -44,15 +44,13 @@ from lsyncd_sd.service.sourceside import SourceSide
 from lsyncd_sd.service.standing import Standing, state_of
 from lsyncd_sd.service.state import Store
 from lsyncd_sd.service.status import State
+from lsyncd_sd.service.tries import Tries
 
 # After so many failed tries of the same paths the sync is shown as degraded; it goes on trying.
 TRIES_BEFORE_DEGRADED = 3
 
 # How many of its paths an entry of the journal names.
 PATHS_PER_ENTRY = 16
-
-# How often a held sync looks whether the reason is gone (the source mounted again).
-HOLD_RECHECK_SECONDS = 5.0
 
 # How often a full sync that waits for others to the same host asks whether it is its turn.
 HOST_BUSY_SECONDS = 2.0
@@ -91,20 +89,17 @@ class Delivery:
             sync, filters, gate, mirror, source.links, self._ledger, store, locks, journal
         )
         self._lane = Lane(loop, self._collator, self._errands, BackOff(random.Random()), self._lane_ended)  # noqa: S311
-        self._back_off = BackOff(random.Random())  # noqa: S311  (jitter, not a secret)
+        self._tries = Tries(BackOff(random.Random()))  # noqa: S311  (jitter, not a secret)
         self._is_settled = False
         self._is_rescanning = False
         self._full_syncs = FullSyncs()
         # The collator's stamp of when the whole tree had to be looked at once more.
         self._once_more = 0
-        self._retry_at = 0.0
         self._flight_paths: list[bytes] = []
         self._timer: Timer | None = None
         self._task: Task | None = None
         self._on_stopped: Callable[[], None] | None = None
         self.figures = Figures(journal, is_dry_run=sync.is_dry_run)
-        self.hold: Hold | None = None
-        self._times_held = 0
         if sync.is_dry_run:
             standing.set_blind_spot("dry run", "dry_run: nothing is changed on the target")
 
@@ -118,7 +113,12 @@ class Delivery:
     @property
     def failures(self) -> int:
         """The number of failures in a row."""
-        return self._back_off.failures
+        return self._tries.failures
+
+    @property
+    def hold(self) -> Hold | None:
+        """What the target is held for, None if it is not."""
+        return self._tries.hold
 
     @property
     def wants_full_sync(self) -> bool:
@@ -171,7 +171,7 @@ class Delivery:
     def request_full_sync(self, reason: str) -> None:
         """Have a full sync, as soon as what runs has ended."""
         self._want_full_sync(reason)
-        self._retry_at = 0.0
+        self._tries.at_once()
         self._poke()
 
     def _want_full_sync(self, reason: str) -> None:
@@ -182,13 +182,13 @@ class Delivery:
         """Wait for nothing any more, neither the end of the delay nor the next try after a failure."""
         self._collator.expedite(self._loop.now())
         self._lane.expedite()
-        self._retry_at = 0.0
+        self._tries.at_once()
         self._poke()
 
     def accept(self, hold: Hold) -> None:
         """Somebody has agreed to what this hold stands for."""
         self._errands.accept(hold.token)
-        self._retry_at = 0.0
+        self._tries.at_once()
         self._poke()
 
     @property
@@ -256,18 +256,13 @@ class Delivery:
 
     def _is_untroubled(self) -> bool:
         """Whether nothing but the delay keeps the target from being equal."""
-        return (
-            not self._full_syncs.wanted
-            and self._back_off.failures == 0
-            and self.hold is None
-            and self._collator.troubled is None
-        )
+        return not self._full_syncs.wanted and self._tries.are_good and self._collator.troubled is None
 
     def _due_at(self) -> float | None:
         if self._full_syncs.wanted:
-            return self._retry_at
+            return self._tries.not_before
         due = self._collator.due_at()
-        return None if due is None else max(due, self._retry_at)
+        return None if due is None else max(due, self._tries.not_before)
 
     def _arm(self, when: float | None) -> None:
         if self._timer is not None:
@@ -286,12 +281,12 @@ class Delivery:
         self._task.start()
 
     def _show_full_sync(self) -> None:
-        if self._back_off.failures == 0 and self.hold is None:
+        if self._tries.are_good:
             self._standing.enter(State.FULL_SYNC, self._full_syncs.under_way)
 
     def _full_sync_begins(self) -> None:
         self._catch_up()
-        self._release()
+        self._tries.released()
         self._show_full_sync()
         # Whatever was seen until here is on disk now, where the full sync will find (nearly) all of it.
         self._collator.full_sync_begins(deletes=self._errands.full_sync_deletes)
@@ -306,16 +301,12 @@ class Delivery:
         return marks
 
     def _show_syncing(self) -> None:
-        if self._back_off.failures == 0 and self._collator.troubled is None and self.hold is None:
+        if self._tries.are_good and self._collator.troubled is None:
             self._standing.enter(State.SYNCING)
 
     def _batch_begins(self) -> None:
-        self._release()
+        self._tries.released()
         self._show_syncing()
-
-    def _release(self) -> None:
-        self.hold = None
-        self._times_held = 0
 
     def _catch_up(self) -> None:
         """Take in what happened while the guards were asked: less of it is sent ahead, and then again."""
@@ -342,8 +333,7 @@ class Delivery:
 
     def _succeeded(self, report: Report) -> None:
         now = self._loop.now()
-        self._back_off.reset()
-        self._retry_at = 0.0
+        self._tries.succeeded()
         again = (Change(path, mark.depth, mark.exact) for path, mark in report.again.items())
         self._collator.add(again, now)
         if report.failed:
@@ -384,7 +374,7 @@ class Delivery:
         elif isinstance(error, TroubleError):
             self._trouble(error.verdict)
         elif isinstance(error, HostBusyError):
-            self._retry_at = self._loop.now() + HOST_BUSY_SECONDS
+            self._tries.not_before = self._loop.now() + HOST_BUSY_SECONDS
             self._standing.enter(State.STARTING, "waits for other full syncs to the same host")
         elif isinstance(error, UnsettledError):
             # Whoever watches says when.
@@ -394,11 +384,7 @@ class Delivery:
         self._after_task()
 
     def _held(self, hold: Hold) -> None:
-        self.hold = hold
-        # To count again is to compare all that is concerned; the roots are looked at in no time.
-        wait = HOLD_RECHECK_SECONDS if hold.doubt else PATIENCE[Outcome.BRAKE].seconds(self._times_held)
-        self._retry_at = self._loop.now() + wait
-        self._times_held += 1
+        self._tries.held(hold, self._loop.now())
         if hold.doubt:
             # Once it is gone, nothing short of a full sync is enough.
             self._want_full_sync("the sync was held")
@@ -412,8 +398,7 @@ class Delivery:
         if self._on_stopped is not None or not self.is_ready:
             # We ended it ourselves, or what it was for.
             return
-        wait = self._back_off.next(PATIENCE[verdict.outcome])
-        self._retry_at = self._loop.now() + wait
+        wait = self._tries.failed(verdict.outcome, self._loop.now())
         if verdict.outcome is Outcome.TARGET_MISSING:
             self._want_full_sync("the target was missing")
         state = state_of(verdict.outcome)
