@@ -8,7 +8,7 @@ set -eu
 
 TEST_PACKAGES="python3-venv python3-setuptools openssh-server procps acl attr mmdebstrap systemd systemd-container
     debian-archive-keyring lintian shellcheck man-db zsh bash-completion util-linux ca-certificates bindfs
-    btrfs-progs xfsprogs e2fsprogs"
+    btrfs-progs xfsprogs e2fsprogs busybox"
 # From PyPI: ruff is not in Debian, and the two releases have different versions of the others.
 TEST_MODULES="pytest==9.2.0 pytest-timeout==2.4.0 pytest-xdist==3.8.0 hypothesis==6.170.15 mypy==2.4.1 ruff==0.17.6
     types-PyYAML==6.0.12.20261113"

@@ -7,7 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lsyncd_sd.config.model import DIRECT, Delete, RsyncOptions, SshOptions, Sync, Target, TargetKind
+from lsyncd_sd.config.model import (
+    DIRECT,
+    RSYNCSSH,
+    Delete,
+    RsyncOptions,
+    SshOptions,
+    Sync,
+    Target,
+    TargetKind,
+)
 from lsyncd_sd.config.report import Report, shown
 from lsyncd_sd.config.rsyncrules import check, drop_what_is_for_others, own_rules
 from lsyncd_sd.config.rules import rule_fields
@@ -135,8 +144,9 @@ def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Re
     values = merge(defaults, own, settings_of(Scope.SYNC))
     effective = _effective(values, settings_of(Scope.SYNC))
     targets = [target for target, _place in placed]
-    _check_mode(values, effective, targets, report)
     rsync = [_rsync_options(values, own, target, targets, effective["delete"], report) for target in targets]
+    for target, options in zip(targets, rsync, strict=True):
+        _check_mode(effective["mode"], values, target, options, report)
     # What rsync keeps in one of the targets is left alone in all: they have one filter, as they have one
     # watch.
     rules = tuple(dict.fromkeys(rule for options in rsync for rule in options.own_rules))
@@ -159,16 +169,27 @@ def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Re
     return replace(syncs[0], others=tuple(syncs[1:]))
 
 
-def _check_mode(
-    values: Values, effective: Mapping[str, Any], targets: Sequence[Target], report: Report
-) -> None:
-    for target in targets:
-        if effective["mode"] == DIRECT and target.kind is not TargetKind.LOCAL:
-            report.error(
-                values["mode"].place,
-                f"mode: direct is for a target on this machine, and {shown(target.text)} is not",
-                "leave the mode out: rsync is for all targets",
-            )
+def _check_mode(mode: str, values: Values, target: Target, rsync: RsyncOptions, report: Report) -> None:
+    if mode == DIRECT and target.kind is not TargetKind.LOCAL:
+        report.error(
+            values["mode"].place,
+            f"mode: direct is for a target on this machine, and {shown(target.text)} is not",
+            "leave the mode out: rsync is for all targets",
+        )
+    if mode != RSYNCSSH:
+        return
+    if target.kind is not TargetKind.SSH:
+        report.error(
+            values["mode"].place,
+            f"mode: rsyncssh is for targets reached over ssh, and {shown(target.text)} is not",
+            "leave the mode out: rsync is for all targets",
+        )
+    elif rsync.rsh is not None:
+        report.error(
+            values["mode"].place,
+            "mode: rsyncssh keeps a connection of ssh, and rsh is something else",
+            "use the section 'ssh'",
+        )
 
 
 def _placed_targets(own: Values) -> tuple[PlacedTarget, ...]:

@@ -11,13 +11,14 @@ import difflib
 import hashlib
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lsyncd_sd.classicline import Call, Line
 from lsyncd_sd.config.checks import check_together
 from lsyncd_sd.config.load import Loaded
-from lsyncd_sd.config.model import DIRECT, Configuration, Target, TargetKind
+from lsyncd_sd.config.model import DIRECT, RSYNCSSH, Configuration, Target, TargetKind
 from lsyncd_sd.config.nodes import ListNode, MapNode, Node, Scalar
 from lsyncd_sd.config.places import mounts_that_can_hang, resolve
 from lsyncd_sd.config.reader import read_syncs
@@ -125,12 +126,6 @@ class _Translation:
         return level
 
     def _sync(self, call: Call) -> dict[str, Node]:
-        if call.option == "rsyncssh":
-            self._report.error(
-                call.text,
-                "this version does not have the mode rsyncssh yet",
-                "-rsync SOURCE HOST:TARGETDIR mirrors there, too, and sends again what was renamed",
-            )
         source = self._here.absolute(call.words[0])
         text = ":".join(call.words[1:])
         if is_local(text) or call.option == "direct":
@@ -144,10 +139,25 @@ class _Translation:
         }
         if call.option == "direct":
             settings["mode"] = _text(call, DIRECT)
+        elif call.option == "rsyncssh":
+            settings["mode"] = _text(call, RSYNCSSH)
+            settings |= self._ssh_options()
         if target and not self._is_no_mirror(target):
             no = Scalar(call.text, "false", is_plain=True)
             settings["brake"] = _mapping(call, {"hold_first": no})
         return settings
+
+    def _ssh_options(self) -> dict[str, Node]:
+        call = self._line.last("sshopts")
+        if call is None:
+            return {}
+        try:
+            words = shlex.split(call.words[0])
+        except ValueError as error:
+            self._report.error(call.text, f"these are no words: {error}", "a quote needs another one")
+            return {}
+        extra = ListNode(call.text, tuple(_text(call, word) for word in words))
+        return {"ssh": _mapping(call, {"extra": extra})}
 
     def _name(self, source: str, target: str) -> str:
         """Return a name that the same line gives the same sync again, and no other sync has."""

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from lsyncd_sd.plan.filters import Filter, WrittenRule
 
+RSYNCSSH = "rsyncssh"
+"""The mode in which what moves is moved on the target, by a shell there."""
+
 DIRECT = "direct"
 """The mode for targets on this machine."""
 
@@ -182,6 +185,19 @@ class Sync:
     def is_dry_run(self) -> bool:
         """Whether nothing is ever changed on the target."""
         return self.rsync.is_on("dry_run")
+
+    @property
+    def moves_on_target(self) -> bool:
+        """Whether what moves in the source is moved on the target, too.
+
+        Not where the target is no plain copy: where links are followed, or nothing new is made.
+        """
+        return not (self.follows_links or self.is_dry_run or self.rsync.is_on("existing"))
+
+    @property
+    def keeps_what_is_replaced(self) -> bool:
+        """Whether rsync is to keep some of what it would replace on the target."""
+        return any(self.rsync.is_given(key) for key in ("backup", "backup_dir", "update"))
 
     @property
     def follows_links(self) -> bool:

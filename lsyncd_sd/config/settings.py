@@ -8,7 +8,7 @@ what else is out of date.
 from __future__ import annotations
 
 from lsyncd_sd.config import parsers
-from lsyncd_sd.config.model import DIRECT, Delete, MaxDeletes
+from lsyncd_sd.config.model import DIRECT, RSYNCSSH, Delete, MaxDeletes
 from lsyncd_sd.config.rsynckeys import RSYNC_KEYS
 from lsyncd_sd.config.rules import RuleFiles, RuleList
 from lsyncd_sd.config.setting import Effect, Scope, Setting
@@ -34,7 +34,8 @@ WEEK = 7 * 86400
 YEAR = 365 * 86400
 
 
-MODES_TO_COME = ("rsyncssh", "actions")
+MODES = ("rsync", RSYNCSSH, DIRECT)
+MODES_TO_COME = ("actions",)
 OUTCOMES = ("ok", "vanished", "partial", "target-full", "connection", "fail")
 _LSYNCD_OUTCOMES = {"again": "Lsyncd's 'again' is 'connection' here", "die": "Lsyncd's 'die' is 'fail' here"}
 LOG_LEVELS = ("error", "warning", "notice", "info", "debug")
@@ -88,12 +89,12 @@ _SYNC = (
     ),
     Setting(
         "mode", Scope.SYNC,
-        Choice(
-            ("rsync", DIRECT), {mode: f"this version does not have {mode} yet" for mode in MODES_TO_COME}
-        ),
+        Choice(MODES, {mode: f"this version does not have {mode} yet" for mode in MODES_TO_COME}),
         "rsync",
-        "How changes get to the target. direct is for a target on this machine: of large files that were "
-        "written to, it has the file system share what is there already (btrfs, XFS); rsync does the rest.",
+        "How changes get to the target. rsyncssh is for a target that is reached over ssh: what is renamed "
+        "in the source is renamed there and not sent again, for which the login needs a shell, and all goes "
+        "over one connection. direct is for a target on this machine: of large files that were written to, "
+        "it has the file system share what is there already (btrfs, XFS); rsync does the rest.",
         "rsync", effect=Effect.NEW,
     ),
     Setting(

@@ -94,6 +94,7 @@ class Commands:
     because rsync skips every deletion of a run that could not read some directory. `owes_deletions`: a full
     sync that should have deleted did not come to it, so its repetition has to. `allowance`: how many entries
     a run may delete, None for any number. `in_lane`: the large files that a run of their own sends now.
+    `connection`: an ssh that goes over a connection that is kept, None to log in for each command.
     """
 
     def __init__(self, sync: Sync, filters: Filter) -> None:
@@ -105,6 +106,7 @@ class Commands:
         self.owes_deletions = False
         self.allowance: int | None = None
         self.in_lane: frozenset[bytes] = frozenset()
+        self.connection: Sequence[str] | None = None
 
     def batch_run(self, batch: Batch, shape: Shape) -> Run | None:
         """Return the run of this shape that `batch` needs, None if it needs none."""
@@ -308,7 +310,7 @@ class Commands:
     def _options(self, before: Sequence[str] = (), *, window: bool = True) -> list[str]:
         """Return what every command begins with; `before` are rules that go before the sync's own."""
         traits = self.traits if window else replace(self.traits, nanoseconds=None)
-        options = common_options(self._sync, traits, self.source_root)
+        options = common_options(self._sync, traits, self.source_root, self.connection)
         return [*options, *before, *self._filters.rsync_arguments(), *self._sync.rsync.extra]
 
 

@@ -3,19 +3,11 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from lsyncd_sd.config.model import SshOptions, Sync, TargetKind
-
-# ssh must fail rather than ask, and notice a peer that is gone: a minute without an answer ends it.
-# Given after the user's own options: of two settings ssh takes the first.
-_SSH_DEFAULTS = (
-    ("BatchMode", "yes"),
-    ("ConnectTimeout", "30"),
-    ("ServerAliveInterval", "15"),
-    ("ServerAliveCountMax", "4"),
-)
+from lsyncd_sd.config.model import Sync, TargetKind
+from lsyncd_sd.mirror.sshcommand import login_command, remote_shell
 
 # Seconds to wait for a daemon to accept: rsync's own default is for ever.
 _DAEMON_CONNECT_TIMEOUT = 30
@@ -34,10 +26,12 @@ class Traits:
     confines: bool = False
 
 
-def common_options(sync: Sync, traits: Traits, source_root: str) -> list[str]:
+def common_options(
+    sync: Sync, traits: Traits, source_root: str, connection: Sequence[str] | None = None
+) -> list[str]:
     """Return the program and its first options; filter rules, and what the run is for, go behind them.
 
-    `source_root` is the real path of the source.
+    `source_root` is the real path of the source, `connection` an ssh that goes over one that is there.
     """
     # --no-human-readable: figures that can be parsed, whatever the build's default is.
     options = [sync.rsync.binary, *sync.rsync.flags, "--no-human-readable"]
@@ -56,7 +50,8 @@ def common_options(sync: Sync, traits: Traits, source_root: str) -> list[str]:
     if sync.target.kind is TargetKind.DAEMON:
         options.append(f"--contimeout={_DAEMON_CONNECT_TIMEOUT}")
     if sync.target.kind is TargetKind.SSH:
-        options += ["-e", ssh_command(sync.ssh) if sync.rsync.rsh is None else sync.rsync.rsh]
+        ssh = remote_shell(connection or login_command(sync.ssh))
+        options += ["-e", ssh if sync.rsync.rsh is None else sync.rsync.rsh]
     return options
 
 
@@ -68,25 +63,3 @@ def _confines_target_too(sync: Sync) -> bool:
     """
     needed = ("backup", "backup_dir", "temp_dir", "partial_dir")
     return sync.target.kind is TargetKind.LOCAL and any(sync.rsync.is_given(key) for key in needed)
-
-
-def ssh_command(ssh: SshOptions) -> str:
-    """Return the ssh command as rsync's -e takes it: words, quoted by rsync's rules, not by a shell's."""
-    words = [ssh.binary]
-    if ssh.port is not None:
-        words += ["-p", str(ssh.port)]
-    if ssh.identity_file is not None:
-        # Without IdentitiesOnly an agent's keys are tried first, and too many of them end the login.
-        words += ["-i", ssh.identity_file, "-o", "IdentitiesOnly=yes"]
-    if ssh.user is not None:
-        words += ["-l", ssh.user]
-    for name, value in (*ssh.options, *_SSH_DEFAULTS):
-        words += ["-o", f"{name}={value}"]
-    return " ".join(_quote(word) for word in (*words, *ssh.extra))
-
-
-def _quote(word: str) -> str:
-    """Quote one word for -e: rsync(1) splits at spaces outside quotes; a quote inside quotes is doubled."""
-    if word and not re.search(r"[\s'\"]", word):
-        return word
-    return "'" + word.replace("'", "''") + "'"

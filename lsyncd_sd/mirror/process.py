@@ -212,25 +212,21 @@ def start_command(
     arguments: list[str],
     on_exit: OnExit,
     *,
-    stdin: bytes,
+    stdin: bytes | int,
     directory: int | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> Process:
     """Start `arguments` (never through a shell) with `stdin` as its whole standard input.
 
-    `directory` is an open descriptor to be its working directory; `variables` are added to its environment.
-    The process leads a process group of its own, has umask 022, and dies with us. Raises OSError if it
-    cannot be started at all.
+    It may also be an open descriptor; `directory` is one, too, to be its working directory. Both stay the
+    caller's. `variables` are added to its environment. The process leads a process group of its own, has
+    umask 022, and dies with us. Raises OSError if it cannot be started at all.
     """
-    list_file = os.memfd_create("lsyncd-sd-list", os.MFD_CLOEXEC)
+    standard_input = os.dup(stdin) if isinstance(stdin, int) else _file_of(stdin)
     try:
-        # A memfd needs no space on any file system and, unlike a pipe, takes the whole list at once.
-        with os.fdopen(os.dup(list_file), "wb") as writer:
-            writer.write(stdin)
-        os.lseek(list_file, 0, os.SEEK_SET)
         started = subprocess.Popen(
             arguments,
-            stdin=list_file,
+            stdin=standard_input,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             # Set before the descriptors are closed in the new process, so the descriptor is still there.
@@ -241,7 +237,7 @@ def start_command(
             preexec_fn=die_with_parent,
         )
     finally:
-        os.close(list_file)
+        os.close(standard_input)
     assert started.stdout is not None and started.stderr is not None
     output, errors = os.dup(started.stdout.fileno()), os.dup(started.stderr.fileno())
     started.stdout.close()
@@ -249,6 +245,16 @@ def start_command(
     # From here on this object reaps the process: Popen must not try it too, nor warn that it did not.
     started.returncode = 0
     return Process(loop, started.pid, output, errors, on_exit)
+
+
+def _file_of(content: bytes) -> int:
+    """Return a descriptor at the beginning of an unnamed file."""
+    # A memfd needs no space on any file system and, unlike a pipe, takes the whole list at once.
+    descriptor = os.memfd_create("lsyncd-sd-list", os.MFD_CLOEXEC)
+    with os.fdopen(os.dup(descriptor), "wb") as writer:
+        writer.write(content)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def start_function(loop: Loop, function: Callable[[], bytes], on_exit: OnExit) -> Process:

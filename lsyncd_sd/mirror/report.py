@@ -15,7 +15,8 @@ class Report:
     """What became of a full sync or a batch.
 
     `verdict` is the worst of its runs. `failed`: the marks that must be tried again; with `is_whole` nothing
-    of it counts as done. `again`: marks that deserve one more look although nothing failed.
+    of it counts as done. `again`: marks that deserve one more look although nothing failed. `moved`: how
+    many moves were made on the target; `not_moved`: how many are sent instead, the first for `refusal`.
     """
 
     verdict: Verdict
@@ -24,6 +25,9 @@ class Report:
     again: dict[bytes, Mark] = field(default_factory=dict)
     done: Statistics = field(default_factory=Statistics)
     seconds: float = 0.0
+    moved: int = 0
+    not_moved: int = 0
+    refusal: str = ""
 
     def add(self, report: Report) -> None:
         """Take in how the next run of the same batch ended."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import replace
 from functools import partial
 
@@ -18,6 +18,7 @@ from lsyncd_sd.mirror.command import (
     percent,
     statistics,
 )
+from lsyncd_sd.mirror.connection import Connection
 from lsyncd_sd.mirror.counting import count
 from lsyncd_sd.mirror.localtarget import identity_of_target
 from lsyncd_sd.mirror.nanoseconds import NanosecondProbe
@@ -28,10 +29,11 @@ from lsyncd_sd.mirror.process import OnExit, OnOutput, Process, Result, start_co
 from lsyncd_sd.mirror.report import Report, nothing_done, whole_failure
 from lsyncd_sd.mirror.steps import Start, Steps
 from lsyncd_sd.plan.batch import LONGEST_LISTED, Kind, Mark, Marks, Sample, build
-from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.change import Depth, Move
 from lsyncd_sd.plan.deletions import Deletions
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity
+from lsyncd_sd.plan.moves import moved_along
 
 _BATCH_SHAPES = (
     Shape.EXACT_ENTRIES,
@@ -64,7 +66,9 @@ class RsyncMirror:
         filters: Filter,
         open_source: Callable[[], OpenSource],
         on_percent: Callable[[int], None],
+        connection: Connection | None = None,
     ) -> None:
+        """Begin without having touched anything; with a `connection`, all commands go over it."""
         self._loop = loop
         self._sync = sync
         self._filters = filters
@@ -72,6 +76,9 @@ class RsyncMirror:
         self._on_percent = on_percent
         self._overrides = dict(sync.exit_codes)
         self.commands = Commands(sync, filters)
+        self._connection = connection
+        if connection is not None:
+            self.commands.connection = connection.words
         self._keeps_links = sync.rsync.is_on("hard_links")
         self._nanoseconds = NanosecondProbe(
             sync, filters, self.commands, open_source, self._start, self._one_run
@@ -85,6 +92,17 @@ class RsyncMirror:
         self._too_long: set[bytes] = set()
 
     # ------------------------------------------------------------------ what is asked of a mirror
+
+    def reach(self) -> Steps[Verdict]:
+        """See that there is a connection to the target, where one is kept."""
+        if self._connection is None:
+            return Verdict(Outcome.OK, "", 0)
+        return (yield from self._connection.ready())
+
+    def close(self) -> None:
+        """Nothing more will be asked for."""
+        if self._connection is not None:
+            self._connection.close()
 
     def target_identity(self) -> Steps[Identity | Verdict | None]:
         """Return which directory a local target is, None if it is missing; a verdict if it is silent."""
@@ -176,6 +194,10 @@ class RsyncMirror:
                 # It has taken times of the same second for equal: those of the directories it made, too.
                 report.again[b""] = Mark(Depth.SUBTREE, exact=False)
         return report
+
+    def moved(self, moves: Iterable[Move], unconfirmed: Collection[Move]) -> None:
+        """These were made on the target, or perhaps were: what was left behind there has moved along."""
+        self._leftovers = moved_along(self._leftovers, moves, unconfirmed)
 
     def expect_leftovers(self, paths: Iterable[bytes]) -> None:
         """A run that sent these was killed together with whoever knew of it."""
@@ -301,20 +323,28 @@ class RsyncMirror:
         if run is None:
             return nothing_done()
         result = yield self._start(run, on_output=on_output)
-        verdict = judge(result, self._overrides)
+        verdict = self._judge(result)
         if verdict.outcome is Outcome.RESTRICTED and self.commands.traits.secluded:
             self.commands.traits = replace(self.commands.traits, secluded=False, nanoseconds=False)
             run = make()
             if run is None:
                 return nothing_done()
             result = yield self._start(run, on_output=on_output)
-            verdict = judge(result, self._overrides)
+            verdict = self._judge(result)
         deleted, allowance = statistics(result.output).deleted, self.commands.allowance
         if allowance is not None and run.shape is not Shape.LEFTOVERS:
             if deleted > allowance:
                 verdict = Verdict(Outcome.BRAKE, f"as many as {deleted} entries were deleted", result.code)
             self.commands.allowance = max(0, allowance - deleted)
         return self._report(run, result, verdict)
+
+    def _judge(self, result: Result) -> Verdict:
+        verdict = judge(result, self._overrides)
+        words = self._connection.last_words if self._connection is not None else ""
+        if words and verdict.outcome is Outcome.CONNECTION:
+            # What went over the connection knows only that it has ended.
+            return replace(verdict, message=words)
+        return verdict
 
     def _start(self, run: Run, *, in_source: bool = True, on_output: OnOutput | None = None) -> Start:
         def start(on_exit: OnExit) -> Process:

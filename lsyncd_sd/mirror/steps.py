@@ -7,11 +7,19 @@ A *steps* generator yields what is to be started and is resumed with how it ende
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from lsyncd_sd.mirror.process import OnExit, Process, Result
+from lsyncd_sd.mirror.process import OnExit, Result
 
-Start = Callable[[OnExit], Process]
+
+class Running(Protocol):
+    """What was started: a process, or what else comes to an end that is told once."""
+
+    def cut_short(self) -> None:
+        """End it; it is told all the same."""
+
+
+Start = Callable[[OnExit], Running]
 Answer = TypeVar("Answer")
 Steps = Generator[Start, Result, Answer]
 
@@ -34,7 +42,7 @@ class Task:
         self._on_done = on_done
         self._on_error = on_error
         self._expected = expected
-        self._process: Process | None = None
+        self._process: Running | None = None
         self._is_cut_short = False
 
     def start(self) -> None:

@@ -11,14 +11,14 @@ describe it, outside of all marks and of what a run under way may have written.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from lsyncd_sd.plan.batch import Mark, Marks
 from lsyncd_sd.plan.change import Change, Depth, Move
-from lsyncd_sd.plan.dirt import Dirt, parent_of
+from lsyncd_sd.plan.dirt import Dirt, MayMove, parent_of
 from lsyncd_sd.plan.marktree import MarkTree, left_undone
 from lsyncd_sd.plan.stamps import Stage, Stamps
 
@@ -53,6 +53,11 @@ class Load(NamedTuple):
     moves: tuple[Move, ...]
     marks: Marks
 
+    def paths(self) -> Iterator[bytes]:
+        """Yield what it concerns."""
+        yield from (move.new for move in self.moves)
+        yield from self.marks
+
 
 class Collator:
     """The moves and dirty marks of one target: waiting, in flight, and troubled.
@@ -60,9 +65,10 @@ class Collator:
     `needs_rescan`: there were too many to remember; all were forgotten but what is in flight.
     """
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, may_move: MayMove = lambda _move: True) -> None:
+        """Begin without any changes; `may_move` tells which moves the target may make."""
         self._limits = limits
-        self._dirt = Dirt(limits.max_moves)
+        self._dirt = Dirt(limits.max_moves, may_move)
         self.in_flight = MarkTree()
         self._flight_moves: tuple[Move, ...] = ()
         self._is_flying = False
@@ -333,6 +339,10 @@ class Collator:
         self._stamps.leave(Stage.RESCAN)
         self._stamps.enter(Stage.FULL_SYNC, is_old=True)
         self._note()
+
+    def make_no_moves(self) -> None:
+        """The target turned out to make none: they are sent instead from now on."""
+        self._dirt.make_no_moves()
 
     def rescan_begins(self) -> None:
         """Changes were missed; all of them will have been added when `rescan_ends` is called."""

@@ -6,6 +6,8 @@ The rules by their names (A1 to B3) are in docs/collating.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from lsyncd_sd.plan.batch import Mark
 from lsyncd_sd.plan.change import Change, Depth, Move, Sign
 from lsyncd_sd.plan.marktree import MarkTree, left_undone
@@ -16,17 +18,21 @@ _ATTRIBUTES = Mark(Depth.ENTRY, exact=False)
 _ENTRY = Mark(Depth.ENTRY, exact=True)
 _SUBTREE = Mark(Depth.SUBTREE, exact=True)
 
+MayMove = Callable[[Move], bool]
+
 
 class Dirt:
     """What is not on its way to the target yet; every path is named as it is after all of `moves`.
 
     `open`: files written to and not closed, with the time when they are due. `troubled`: what failed by
     itself. `large`: what has a lane of its own. `pending`: the rest. `is_blind`: nobody knows what was
-    missed, so no move is trusted and nothing is new.
+    missed, so no move is trusted and nothing is new. `may_move` tells what the target may make: what else
+    moves is sent again.
     """
 
-    def __init__(self, max_moves: int) -> None:
+    def __init__(self, max_moves: int, may_move: MayMove) -> None:
         self._max_moves = max_moves
+        self._may_move = may_move
         self.moves: list[Move] = []
         self.pending = MarkTree()
         self.open: PathTree[float] = PathTree()
@@ -99,10 +105,18 @@ class Dirt:
         if self.pending.is_new(move.old):
             self._forget_new(move.old)
             self.pending.put(move.new, _SUBTREE if move.is_directory else _ENTRY)
-        elif self._max_moves == 0 or self.is_blind or self.pending.is_new(parent_of(move.new)):
-            self._mark_both_ends(move)
-        else:
+        elif self._is_possible(move):
             self._keep(move)
+        else:
+            self._mark_both_ends(move)
+
+    def _is_possible(self, move: Move) -> bool:
+        return (
+            self._max_moves > 0
+            and not self.is_blind
+            and not self.pending.is_new(parent_of(move.new))
+            and self._may_move(move)
+        )
 
     def _mark_both_ends(self, move: Move) -> None:
         self.pending.put_both_ends(move)
@@ -125,6 +139,11 @@ class Dirt:
         self.moves.append(move)
         if len(self.moves) > self._max_moves:
             self.drop_moves()
+
+    def make_no_moves(self) -> None:
+        """Carry out none of the moves, and none that are still to come."""
+        self._max_moves = 0
+        self.drop_moves()
 
     def drop_moves(self) -> None:
         """Carry out none of the moves: all their ends become dirty (A9)."""

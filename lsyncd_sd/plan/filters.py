@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from lsyncd_sd.plan.change import Move
 from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES, Matcher
 
 PARENT_CACHE_SIZE = 1024
@@ -30,6 +31,7 @@ _WORDS = {
     "merge": ".",
     "dir-merge": ":",
 }
+_WILDCARD = re.compile(rb"[*?\[\\]")
 _WORD = re.compile(f"({'|'.join(_WORDS)})(?=[ _,]|\\Z)")
 # what follows the name of a rule: modifiers, one space or underscore, the pattern
 _REST = re.compile(r"(?P<modifiers>[^ _]*)(?:[ _](?P<pattern>.*))?", re.DOTALL)
@@ -124,10 +126,22 @@ class Rule:
         expression = matcher.for_directories if is_directory else matcher.for_others
         return path != b"" and re.compile(expression, re.DOTALL).match(b"/" + path) is not None
 
-    @property
-    def depends_on_place(self) -> bool:
-        """Whether what it says about a path may change when a directory above is renamed."""
-        return b"/" in self.pattern.removesuffix(b"/") or b"**" in self.pattern
+    def picks_out(self, directory: bytes) -> bool:
+        """Tell whether what it says about something below `directory` may be due to where that stands."""
+        if not (b"/" in self.pattern.removesuffix(b"/") or b"**" in self.pattern):
+            return False
+        if not self.pattern.startswith(b"/"):
+            return True
+        names, place = self.pattern.strip(b"/").split(b"/"), directory.split(b"/")
+        if len(names) <= len(place) and b"**" not in self.pattern:
+            # It matches nothing that is so deep.
+            return False
+        for name, above in zip(names, place, strict=False):
+            if _WILDCARD.search(name):
+                return True
+            if name != above:
+                return False
+        return True
 
     def argument(self) -> str:
         """Return the rule as an argument for rsync, with its sides in the name."""
@@ -151,11 +165,10 @@ class Filter:
     rsync is told to follow it. The source itself (the empty path) is never left out. Without a match a path
     is shown, and at risk of being deleted on the target when the source does not have it.
 
-    `depends_on_place`: the source's side may decide otherwise about what is in a renamed directory.
     `may_protect`: something on the target may be kept.
     """
 
-    __slots__ = ("_hides_parent", "_receiver", "_rules", "_sender", "depends_on_place", "may_protect")
+    __slots__ = ("_hides_parent", "_receiver", "_rules", "_sender", "may_protect")
 
     def __init__(self, rules: Sequence[Rule]) -> None:
         """Take the rules in their order; those without sides are for both."""
@@ -165,7 +178,6 @@ class Filter:
         self._receiver: _Rules | None = None
         # Changes come in bursts from few directories; the answer for a directory can never become stale.
         self._hides_parent = functools.lru_cache(PARENT_CACHE_SIZE)(self._any_excluded)
-        self.depends_on_place = any(rule.depends_on_place for rule in self._of(Side.SENDER))
         self.may_protect = any(not rule.is_include for rule in self._of(Side.RECEIVER))
 
     @classmethod
@@ -210,6 +222,23 @@ class Filter:
             return False
         parent = path.rpartition(b"/")[0]
         return self.excludes(path, is_directory) or (parent != b"" and self._hides_parent(parent))
+
+    def hides_alike(self, old: bytes, new: bytes) -> bool:
+        """Tell whether of a directory that is renamed the same is left out, as far as the rules show."""
+        return not any(rule.picks_out(old) or rule.picks_out(new) for rule in self._of(Side.SENDER))
+
+    def may_move(self, move: Move) -> bool:
+        """Tell whether the target can make a move, and keeps all that it is to keep where it is to be kept.
+
+        What is kept wherever it stands goes along with its directory.
+        """
+        if not self.may_protect:
+            return True
+        below = self._of(Side.RECEIVER) if move.is_directory else ()
+        return not any(
+            self.protects(path, move.is_directory) or any(rule.picks_out(path) for rule in below)
+            for path in (move.old, move.new)
+        )
 
     def protects(self, path: bytes, is_directory: bool) -> bool:
         """Return whether the target keeps this path itself, in a directory that the source has, too."""

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The way of one sync's changes to one target: when to dispatch, whether it is safe, what to do on failure.
 
-It owns the collator. Nothing here waits: everything that touches the
-target is a step of a `Task`.
+It owns the collator. Nothing here waits: everything that touches the target is a step of a `Task`.
 """
 
 from __future__ import annotations
@@ -11,23 +10,23 @@ import itertools
 import random
 import shlex
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
-from lsyncd_sd.config.model import DIRECT, Sync
+from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop, Timer
-from lsyncd_sd.mirror.direct import DirectMirror
+from lsyncd_sd.mirror.modes import mirror_of
 from lsyncd_sd.mirror.outcome import PATIENCE, BackOff, Outcome, Verdict
 from lsyncd_sd.mirror.report import Report
-from lsyncd_sd.mirror.rsync import RsyncMirror
 from lsyncd_sd.mirror.steps import Task
-from lsyncd_sd.plan.batch import Marks
 from lsyncd_sd.plan.change import Change, Move
-from lsyncd_sd.plan.collator import Collator, Limits
+from lsyncd_sd.plan.collator import Collator, Load
 from lsyncd_sd.plan.guard import Hold
 from lsyncd_sd.printable import visible
 from lsyncd_sd.service.callbacks import Callbacks
 from lsyncd_sd.service.checkpoint import Checkpoints
+from lsyncd_sd.service.environment import ssh_socket
 from lsyncd_sd.service.errands import Errands
-from lsyncd_sd.service.figures import Figures
+from lsyncd_sd.service.figures import PATHS_PER_ENTRY, Figures
 from lsyncd_sd.service.fullsyncs import FullSyncs, Stamp
 from lsyncd_sd.service.interruptions import (
     INTERRUPTIONS,
@@ -39,6 +38,7 @@ from lsyncd_sd.service.interruptions import (
 from lsyncd_sd.service.journal import Journal
 from lsyncd_sd.service.lane import Lane
 from lsyncd_sd.service.ledger import Ledger, Look
+from lsyncd_sd.service.limits import limits_of
 from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.sourceside import SourceSide
 from lsyncd_sd.service.standing import Standing, state_of
@@ -48,9 +48,6 @@ from lsyncd_sd.service.tries import Tries
 
 # After so many failed tries of the same paths the sync is shown as degraded; it goes on trying.
 TRIES_BEFORE_DEGRADED = 3
-
-# How many of its paths an entry of the journal names.
-PATHS_PER_ENTRY = 16
 
 # How often a full sync that waits for others to the same host asks whether it is its turn.
 HOST_BUSY_SECONDS = 2.0
@@ -67,6 +64,7 @@ class Delivery:
         store: Store,
         checkpoints: Checkpoints,
         locks: Locks,
+        runtime: Path,
         journal: Journal,
         standing: Standing,
         callbacks: Callbacks,
@@ -77,16 +75,16 @@ class Delivery:
         self._journal = journal
         self._standing = standing
         self._callbacks = callbacks
-        self._collator = Collator(Limits(sync.delay, sync.max_changes, sync.open_file_delay))
+        filters, gate = source.filters, source.gate
+        socket = ssh_socket(runtime, sync.name, sync.target.text)
+        mirror, mover = mirror_of(loop, sync, filters, gate.open, self._progress, socket)
+        self._collator = Collator(limits_of(sync, makes_moves=mover is not None), filters.may_move)
         # Nobody has watched until now.
         self._collator.rescan_begins()
-        filters, gate = source.filters, source.gate
-        kind = DirectMirror if sync.mode == DIRECT else RsyncMirror
-        mirror = kind(loop, sync, filters, gate.open, self._progress)
         look = Look(source.catch_up, source.table, self._is_blind)
         self._ledger = Ledger(loop, sync.source, checkpoints, journal, self._collator, look)
         self._errands = Errands(
-            sync, filters, gate, mirror, source.links, self._ledger, store, locks, journal
+            sync, filters, gate, mirror, mover, source.links, self._ledger, store, locks, journal
         )
         self._lane = Lane(loop, self._collator, self._errands, BackOff(random.Random()), self._lane_ended)  # noqa: S311
         self._tries = Tries(BackOff(random.Random()))  # noqa: S311  (jitter, not a secret)
@@ -211,6 +209,7 @@ class Delivery:
         self._ledger.stop()
         self._arm(None)
         if self._is_idle:
+            self._errands.close()
             on_stopped()
         else:
             self._loop.call_later(grace, self._cut_short)
@@ -276,7 +275,7 @@ class Delivery:
         if self._full_syncs.begin():
             steps = self._errands.full_sync(self._show_full_sync, self._full_sync_begins)
         else:
-            steps = self._errands.batch(self._take_marks, self._batch_begins)
+            steps = self._errands.batch(self._take_load, self._batch_begins)
         self._task = Task(steps, self._done, self._interrupted, INTERRUPTIONS)
         self._task.start()
 
@@ -291,14 +290,14 @@ class Delivery:
         # Whatever was seen until here is on disk now, where the full sync will find (nearly) all of it.
         self._collator.full_sync_begins(deletes=self._errands.full_sync_deletes)
 
-    def _take_marks(self) -> Marks:
+    def _take_load(self) -> Load:
         self._catch_up()
         self._show_syncing()
-        marks = self._collator.take(self._loop.now()).marks
-        self._flight_paths = list(itertools.islice(marks, PATHS_PER_ENTRY))
-        self._collator.set_apart(self._errands.large_among(marks))
+        load = self._collator.take(self._loop.now())
+        self._flight_paths = list(itertools.islice(load.paths(), PATHS_PER_ENTRY))
+        self._collator.set_apart(self._errands.large_among(load.marks))
         self._lane.begin()
-        return marks
+        return load
 
     def _show_syncing(self) -> None:
         if self._tries.are_good and self._collator.troubled is None:
@@ -317,6 +316,8 @@ class Delivery:
 
     def _done(self, report: Report) -> None:
         self._task = None
+        if not self._errands.can_move:
+            self._collator.make_no_moves()
         self.figures.full_sync_percent = None
         if report.is_whole:
             self._want_again()
@@ -339,7 +340,7 @@ class Delivery:
         if report.failed:
             self._failed_in_part(report, now)
         else:
-            self._collator.succeeded()
+            self._collator.succeeded(self._errands.unconfirmed)
         if b"" in report.again:
             # What seemed to be right everywhere may not be: whoever waits for it has to wait for that, too.
             self._once_more = self._collator.stamp()
@@ -352,21 +353,21 @@ class Delivery:
 
     def _failed_in_part(self, report: Report, now: float) -> None:
         wait = PATIENCE[report.verdict.outcome].seconds(self._collator.attempts())
-        tries = self._collator.failed_in_part(report.failed, now, wait)
+        tries = self._collator.failed_in_part(report.failed, now, wait, self._errands.unconfirmed)
         state = State.DEGRADED if tries >= TRIES_BEFORE_DEGRADED else State.FAILING
         paths = sorted(report.failed)[:PATHS_PER_ENTRY]
         self._standing.enter(state, report.verdict.message, report.verdict.exit_status, paths)
         self._journal.debug(f"trying again in {wait:.0f} s, {tries} tries so far")
 
     def _failed_as_a_whole(self, report: Report) -> None:
-        self._collator.failed(report.failed, self._loop.now())
+        self._collator.failed(report.failed, self._loop.now(), self._errands.unconfirmed)
         self._trouble(report.verdict)
 
     def _interrupted(self, error: Exception) -> None:
         """The steps ended by themselves before they came to their end."""
         self._task = None
         self.figures.full_sync_percent = None
-        self._collator.failed({}, self._loop.now())
+        self._collator.failed({}, self._loop.now(), self._errands.unconfirmed)
         self._want_again()
         self._full_syncs.end(succeeded=False)
         if isinstance(error, HeldError):
@@ -418,6 +419,7 @@ class Delivery:
         self._callbacks.on_ended()
         if self._on_stopped is not None:
             if self._is_idle:
+                self._errands.close()
                 self._on_stopped()
         else:
             self._poke()

@@ -8,6 +8,7 @@ unprivileged from a checkout too.
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 from pathlib import Path
 
@@ -66,6 +67,15 @@ def line_state_directory() -> Path:
 def cookie_directory(runtime: Path, sync: str) -> Path:
     """Return the folder in which one sync makes the files that its queue is to report."""
     return runtime / f"cookies.{sync}"
+
+
+def ssh_socket(runtime: Path, sync: str, target: str) -> Path:
+    """Return where ssh listens for those who go over its connection to this target.
+
+    A short name: ssh takes no path of more than 90 bytes.
+    """
+    digest = hashlib.sha256(f"{sync}\0{target}".encode("utf-8", "surrogateescape")).hexdigest()
+    return runtime / f"m{digest[:8]}"
 
 
 def locks_directory(runtime: Path) -> Path:

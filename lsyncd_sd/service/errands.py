@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from lsyncd_sd.config.model import Sync, TargetKind
+from lsyncd_sd.mirror.moving import USABLE, Moved, Mover, make_moves
 from lsyncd_sd.mirror.outcome import Outcome
-from lsyncd_sd.mirror.report import Report
+from lsyncd_sd.mirror.report import Report, whole_failure
 from lsyncd_sd.mirror.rsync import RsyncMirror
 from lsyncd_sd.mirror.steps import Steps
 from lsyncd_sd.plan.batch import Marks, Sample
-from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.change import Depth, Move
+from lsyncd_sd.plan.collator import Load
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity, Size
 from lsyncd_sd.service.guards import Guards, Sight
@@ -37,6 +39,7 @@ class Errands:
         filters: Filter,
         gate: SourceGate,
         mirror: RsyncMirror,
+        mover: Mover | None,
         links: LinkedNames,
         ledger: Ledger,
         store: Store,
@@ -47,6 +50,11 @@ class Errands:
         self._filters = filters
         self._gate = gate
         self._mirror = mirror
+        self._mover = mover
+        # Whether moves can be made on the target, as far as is known.
+        self.can_move = mover is not None
+        # Of the batch that was taken last, the moves of which nobody knows that they were made.
+        self.unconfirmed: tuple[Move, ...] = ()
         self._links = links
         self._mounted = Mounted(sync, filters)
         self._ledger = ledger
@@ -92,23 +100,54 @@ class Errands:
         finally:
             os.close(slot)
 
-    def batch(self, take_marks: Callable[[], Marks], on_begin: Callable[[], None]) -> Steps[Report]:
-        """Make the target right for the marks, which are taken when the target is found in order.
+    def batch(self, take_load: Callable[[], Load], on_begin: Callable[[], None]) -> Steps[Report]:
+        """Make the target right for moves and marks, which are taken when the target is found in order.
 
-        `on_begin` is called when what they would delete may be deleted: until then nothing is changed.
+        The moves go first: they delete nothing. `on_begin` is called when what the marks would delete may be
+        deleted; until then nothing else is changed.
         """
+        self.unconfirmed = ()
         sight = self._look_at_source()
         yield from self._guards.before_batch(self._record, sight)
-        marks = yield from self._links.bring_along(take_marks())
-        allowance = yield from self._guards.before_runs(self._record, marks)
-        on_begin()
-        with self._ledger.at_work(marks):
+        load = take_load()
+        self.unconfirmed = load.moves
+        marks = yield from self._links.bring_along(load.marks)
+        with self._ledger.at_work(marks, load.moves):
+            moved = yield from self._make_moves(load.moves)
+            if moved.verdict.outcome is not Outcome.OK:
+                return whole_failure(Report(moved.verdict), marks)
+            allowance = yield from self._guards.before_runs(self._record, marks)
+            on_begin()
             report = yield from self._carry_out(allowance, self._mirror.batch(marks))
+        report.moved = len(load.moves) - len(moved.unconfirmed)
+        report.not_moved, report.refusal = len(moved.unconfirmed), moved.refusal
         self._note_size(self._guards.size.entries + report.done.made - report.done.deleted)
         if not report.is_whole:
             self._guards.carried_out()
         self._remember(self._record)
         return report
+
+    def _make_moves(self, moves: tuple[Move, ...]) -> Steps[Moved]:
+        if not moves:
+            return Moved()
+        assert self._mover is not None, "nobody takes moves"
+        may_replace = self._guards.may_replace(self._record)
+        moved = yield from make_moves(self._mover, moves, self._mirror.commands.in_lane, may_replace)
+        self.unconfirmed = moved.unconfirmed
+        self._mirror.moved(moves, moved.unconfirmed)
+        self._note_size(self._guards.size.entries - moved.replaced)
+        if moved.verdict.outcome is Outcome.RESTRICTED:
+            self.can_move = False
+            self._journal.warning(
+                f"the login at {self._sync.target.host} gives no shell ({moved.verdict.message}): until a "
+                "restart, what moves in the source is sent again",
+            )
+            return replace(moved, verdict=USABLE)
+        return moved
+
+    def close(self) -> None:
+        """Nothing more will be asked for."""
+        self._mirror.close()
 
     def expect_leftovers(self, paths: Iterable[bytes]) -> None:
         """Runs of an earlier process were at work on these, and may have been killed."""

@@ -10,6 +10,9 @@ from lsyncd_sd.mirror.report import Report
 from lsyncd_sd.service.journal import Event, Journal
 from lsyncd_sd.service.status import State
 
+PATHS_PER_ENTRY = 16
+"""How many of its paths an entry of the journal names."""
+
 
 class Figures:
     """What was done so far, for the status; `last_batch` is in Unix seconds."""
@@ -25,7 +28,7 @@ class Figures:
 
     def count(self, report: Report, state: State, paths: Sequence[bytes] | None) -> None:
         """One more has come to its end; `paths` are some of a batch's, None for a full sync."""
-        if report.seconds == 0:
+        if report.seconds == 0 and not report.moved:
             # Nothing had to be run: what was dirty is excluded, or gone again.
             return
         done = report.done
@@ -35,8 +38,8 @@ class Figures:
         self.last_batch = time.time()
         what = f"{'dry run of ' * self._is_dry_run}batch {self.batches}{' (full sync)' * (paths is None)}"
         self._journal.info(
-            f"{what}: {done.files} files sent ({done.bytes} bytes), {done.deleted} deleted, "
-            f"{report.seconds:.1f} s",
+            f"{what}: {_told_moves(report)}{done.files} files sent ({done.bytes} bytes), "
+            f"{done.deleted} deleted, {report.seconds:.1f} s",
             Event.FULL_SYNC_DONE if paths is None else Event.BATCH_DONE,
             state=state.value,
             batch=self.batches,
@@ -46,3 +49,10 @@ class Figures:
             duration_usec=int(report.seconds * 1e6),
             paths=paths or (),
         )
+
+
+def _told_moves(report: Report) -> str:
+    if not report.not_moved:
+        return f"{report.moved} moved, " if report.moved else ""
+    reason = f" ({report.refusal})" if report.refusal else ""
+    return f"{report.moved} moved, {report.not_moved} not{reason}, "

@@ -116,6 +116,12 @@ class Guards:
         yield from self._check_presence(record)
         return self._allowance(record, deletions)
 
+    def may_replace(self, record: Record) -> int | None:
+        """Return how many entries may be gone because something moves in over them, None for any number."""
+        if record.is_stopped or self._sync.keeps_what_is_replaced:
+            return 0
+        return self.size.left(self._brake)
+
     def full_sync_begins(self) -> None:
         """What was counted is under way: for another full sync it is counted anew."""
         self._passed = None
@@ -193,8 +199,11 @@ class Guards:
             raise HeldError(hold)
 
     def _look_at_target(self, record: Record) -> Steps[Identity | None]:
-        """Return which directory a local target is. Raises TroubleError if it is not there."""
+        """Return which directory a local target is. Raises TroubleError if it cannot be reached."""
         if self._sync.target.kind is not TargetKind.LOCAL:
+            verdict = yield from self._mirror.reach()
+            if verdict.outcome is not Outcome.OK:
+                raise TroubleError(verdict)
             return None
         identity = yield from self._mirror.target_identity()
         if isinstance(identity, Verdict):

@@ -5,15 +5,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from lsyncd_sd.loop import Loop, Timer
 from lsyncd_sd.mirror.command import Run, Shape
 from lsyncd_sd.mirror.process import Process, Result, start_function
 from lsyncd_sd.plan.batch import Mark, Marks
-from lsyncd_sd.plan.change import Depth
+from lsyncd_sd.plan.change import Depth, Move
 from lsyncd_sd.plan.collator import Collator
+from lsyncd_sd.plan.marktree import left_undone
 from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.journal import Journal
 from lsyncd_sd.service.moments import Moment
@@ -78,9 +79,11 @@ class Ledger:
         self._at_work: dict[bytes, Mark] = {}
 
     @contextlib.contextmanager
-    def at_work(self, marks: Marks) -> Iterator[None]:
-        """Have on disk what a batch may change, before it begins; runs are at work on that until it ends."""
+    def at_work(self, marks: Marks, moves: Sequence[Move]) -> Iterator[None]:
+        """Have on disk what a batch may change, before it begins; it is at work on that until it ends."""
         self._intend(marks)
+        if moves:
+            self._intend(left_undone(moves, set(moves)))
         try:
             yield
         finally:

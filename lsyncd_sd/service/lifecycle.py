@@ -161,6 +161,7 @@ class Lifecycle:
             parent=os.getpid(),
             full_sync_reason=child.full_sync_reason,
             channel=theirs,
+            runtime_directory=self._with.runtime,
             cookie_directory=cookie_directory(self._with.runtime, child.sync.name),
             open_journal=self._with.open_journal,
             compares_first=self._with.compares_first,

@@ -49,6 +49,7 @@ class Outlet:
         source: SourceSide,
         state_directory: Path,
         locks: Locks,
+        runtime: Path,
         journal: Journal,
         owner: Owner,
     ) -> None:
@@ -67,6 +68,7 @@ class Outlet:
             Store(state_directory, sync),
             checkpoints,
             locks,
+            runtime,
             journal,
             self.standing,
             Callbacks(owner.on_progress, owner.on_ended, owner.on_source_lost, lambda: owner.on_blind(self)),

@@ -47,9 +47,10 @@ STATUS_INTERVAL_SECONDS = 1.0
 class Assignment:
     """What the parent gives to a child: the sync, its inotify queue, a channel, what is known from before.
 
-    `ping_interval` in seconds; `cookie_directory` is this sync's own; `parent` is the process that must be
-    alive for as long as we are; `open_journal` is called with the level; `compares_first`: begin with a full
-    sync, whatever is known from before. `refused` are the targets to do without, each with the reason.
+    `ping_interval` in seconds; `runtime_directory` is for sockets, `cookie_directory` this sync's own;
+    `parent` is the process that must be alive for as long as we are; `open_journal` is called with the
+    level; `compares_first`: begin with a full sync, whatever is known from before. `refused` are the targets
+    to do without, each with the reason.
     """
 
     sync: Sync
@@ -60,6 +61,7 @@ class Assignment:
     parent: int
     full_sync_reason: str
     channel: Channel
+    runtime_directory: Path
     cookie_directory: Path
     open_journal: OpenJournal
     compares_first: bool
@@ -92,7 +94,7 @@ class Worker:
         texts = [one.target.text for one in sync.each_target()]
         self._journal = journal.bind(targets=texts)
         filters = sync.make_filter()
-        scope = Scope(filters.excludes, filters.depends_on_place, sync.watch_modify, sync.one_file_system)
+        scope = Scope(filters.excludes, filters.hides_alike, sync.watch_modify, sync.one_file_system)
         watcher = Watcher(assignment.queue, os.fsencode(sync.source), scope)
         gate = SourceGate(sync.source, one_file_system=sync.one_file_system)
         self._source = SourceSide(
@@ -161,6 +163,7 @@ class Worker:
             self._source,
             self._assignment.state_directory,
             self._assignment.locks,
+            self._assignment.runtime_directory,
             journal.about(sync.target.text) if sync.is_one_of_several else journal,
             Owner(
                 on_state=self._report_state,

@@ -37,13 +37,13 @@ IsExcluded = Callable[[bytes, bool], bool]
 class Scope:
     """What of a source is watched.
 
-    `is_excluded` takes a relative path and whether it is a directory. `depends_on_place`: a directory that
-    was renamed may hold other excluded names afterwards. `modify`: writing is a change, not only closing.
-    `one_file_system`: what lies on another file system than the root is none of ours.
+    `is_excluded` takes a relative path and whether it is a directory. `is_alike` takes two: whether a
+    directory that is renamed so holds the same names that are left out. `modify`: writing is a change, not
+    only closing. `one_file_system`: what lies on another file system than the root is none of ours.
     """
 
     is_excluded: IsExcluded
-    depends_on_place: bool = False
+    is_alike: Callable[[bytes, bytes], bool] = lambda _old, _new: True
     modify: bool = True
     one_file_system: bool = False
 

@@ -311,9 +311,9 @@ class Watcher:
         """Tell whether both ends are watched, and what lies below is the same at either."""
         return not (
             self._coverage.is_walking
-            or (move.is_directory and self._scope.depends_on_place)
             or self._is_excluded(move.old, move.is_directory)
             or self._is_excluded(move.new, move.is_directory)
+            or (move.is_directory and not self._scope.is_alike(move.old, move.new))
         )
 
     def _handle_move(self, old: Place, new: Place, move: Move) -> None:

@@ -32,7 +32,7 @@ class Follower:
         self.source = source
         self.filters = Filter.from_excludes(excludes)
         self.queue = inotify.open_queue()
-        scope = Scope(self.filters.excludes, self.filters.depends_on_place)
+        scope = Scope(self.filters.excludes, self.filters.hides_alike)
         self.watcher = Watcher(self.queue, source, scope)
         self.now = 0.0
 

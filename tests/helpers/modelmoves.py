@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from helpers.modelrsync import Fault, ModelTarget, Trouble
 from helpers.trees import parent_of
 
+from lsyncd_sd.mirror import moving
+from lsyncd_sd.mirror.moving import Moved
+from lsyncd_sd.mirror.outcome import Outcome, Verdict
+from lsyncd_sd.mirror.steps import Steps
 from lsyncd_sd.plan.change import Move
+
+_GONE = Verdict(Outcome.CONNECTION, "gone", 255)
 
 
 def make_moves(target: ModelTarget, moves: Sequence[Move], fault: Fault) -> list[Move]:
@@ -17,29 +23,34 @@ def make_moves(target: ModelTarget, moves: Sequence[Move], fault: Fault) -> list
     A fault strikes one of them: it fails (`UNREADABLE`, `VANISHED`), it is made but its answer is lost
     (`UNNAMED`), or the connection ends there (`DEAD`).
     """
-    unconfirmed: list[Move] = []
-    struck = fault.place % len(moves) if fault.trouble is not Trouble.NONE else -1
-    for number, move in enumerate(moves):
-        if number == struck and fault.trouble is Trouble.DEAD:
-            return [*unconfirmed, *moves[number:]]
-        if any(_meet(move, failed) for failed in unconfirmed):
-            # What it would move may not be what the source has moved (C4).
-            unconfirmed.append(move)
-        elif number == struck and fault.trouble is Trouble.UNNAMED:
-            make_move(target, move)
-            unconfirmed.append(move)
-        elif number == struck or not make_move(target, move):
-            unconfirmed.append(move)
-    return unconfirmed
+    steps = moving.make_moves(_ModelMover(target, moves, fault), moves, (), None)
+    try:
+        next(steps)
+    except StopIteration as stop:
+        return list(stop.value.unconfirmed)
+    raise AssertionError("nothing is started here")
 
 
-def _meet(move: Move, other: Move) -> bool:
-    """Tell whether an end of one move is, or lies above or below, an end of the other."""
-    return any(
-        (one + b"/").startswith(another + b"/") or (another + b"/").startswith(one + b"/")
-        for one in (move.old, move.new)
-        for another in (other.old, other.new)
-    )
+class _ModelMover:
+    """Makes moves on a model target; the fault strikes one of `all_moves`."""
+
+    def __init__(self, target: ModelTarget, all_moves: Sequence[Move], fault: Fault) -> None:
+        self._target = target
+        self._trouble = fault.trouble
+        self._struck = all_moves[fault.place % len(all_moves)] if all_moves else None
+
+    def make(self, moves: Sequence[Move], _may_replace: int | None) -> Steps[Moved]:
+        """Make moves up to the first that cannot be made."""
+        for number, move in enumerate(moves):
+            trouble = self._trouble if move is self._struck else Trouble.NONE
+            if trouble is Trouble.DEAD:
+                return Moved(tuple(moves[number:]), verdict=_GONE)
+            is_told = trouble is Trouble.NONE
+            is_made = trouble in (Trouble.NONE, Trouble.UNNAMED) and make_move(self._target, move)
+            if not (is_told and is_made):
+                return Moved(tuple(moves[number:]))
+        return Moved()
+        yield
 
 
 def make_move(target: ModelTarget, move: Move) -> bool:

@@ -109,9 +109,9 @@ class ModelTree:
 
     def _tell_move(self, old: bytes, new: bytes, inode: Inode) -> None:
         is_directory = inode.kind == "d"
-        depends_on_place = is_directory and self._filters.depends_on_place
+        is_alike = not is_directory or self._filters.hides_alike(old, new)
         hides = self._filters.hides
-        if depends_on_place or hides(old, is_directory) or hides(new, is_directory):
+        if not is_alike or hides(old, is_directory) or hides(new, is_directory):
             self._tell_of(old, inode, Sign.WENT, whole=True)
             self._tell_of(new, inode, Sign.ARRIVED, whole=True)
         else:

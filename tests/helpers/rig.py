@@ -47,7 +47,7 @@ class Rig(Carrier):
         if target is not None:
             os.mkdir(target)
         self.queue = inotify.open_queue()
-        scope = Scope(self.filters.excludes, self.filters.depends_on_place)
+        scope = Scope(self.filters.excludes, self.filters.hides_alike)
         self.watcher = Watcher(self.queue, playground.path, scope)
         self._unread: list[inotify.RawEvent] = []
         self._bite = 1000

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -33,16 +35,20 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def daemons(tmp_path: Path) -> Iterator[Callable[..., Daemon]]:
-    """Make daemons without starting them; all are ended and looked after when the test is over."""
+def daemons() -> Iterator[Callable[..., Daemon]]:
+    """Make daemons without starting them; all are ended and looked after when the test is over.
+
+    Their folder has a short name: ssh takes no path of more than 90 bytes for its socket.
+    """
     made: list[Daemon] = []
-
-    def make(instance: str = "all", cls: type[Daemon] = Daemon, **options: Any) -> Daemon:
-        daemon = cls(tmp_path / "daemons", instance, **options)
-        made.append(daemon)
-        return daemon
-
     with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="daemons-")))
+
+        def make(instance: str = "all", cls: type[Daemon] = Daemon, **options: Any) -> Daemon:
+            daemon = cls(folder, instance, **options)
+            made.append(daemon)
+            return daemon
+
         yield make
         for daemon in made:
             stack.callback(daemon.finish)
@@ -131,7 +137,15 @@ def local_pair(folder: Path) -> Pair:
     return Pair(folder / "source", folder / "target", str(folder / "target"))
 
 
-KINDS = ("local", "ssh", "daemon")
+@pytest.fixture
+def seed() -> str:
+    """The seed of this run, given or new; shown when a test fails."""
+    given = os.environ.get("LSYNCD_SD_SEED") or str(random.SystemRandom().randrange(2**32))
+    print(f"LSYNCD_SD_SEED={given}")
+    return given
+
+
+KINDS = ("local", "ssh", "rsyncssh", "daemon")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -166,9 +180,12 @@ def make_pair(request: pytest.FixtureRequest, folder: Path) -> Callable[[str], P
 
 def pair_of(kind: str, request: pytest.FixtureRequest, local: Pair) -> Pair:
     """Return an empty source and a target of this kind."""
-    if kind == "ssh":
+    if kind in ("ssh", "rsyncssh"):
         server: Sshd = request.getfixturevalue("running_sshd")
-        return Pair(local.source, local.target, f"{ADDRESS}:{local.target}", {"ssh": server.section()})
+        more: Settings = {"mode": "rsyncssh"} if kind == "rsyncssh" else {}
+        return Pair(
+            local.source, local.target, f"{ADDRESS}:{local.target}", {"ssh": server.section()} | more
+        )
     if kind == "daemon":
         rsyncd: RsyncDaemon = request.getfixturevalue("running_rsyncd")
         name = f"tree-{uuid.uuid4().hex}"

@@ -43,14 +43,6 @@ TIME_LIMIT = 600
 MakeDaemon = Callable[..., Daemon]
 
 
-@pytest.fixture
-def seed() -> str:
-    """The seed of this run, given or new; shown when a test fails."""
-    given = os.environ.get("LSYNCD_SD_SEED") or str(random.SystemRandom().randrange(2**32))
-    print(f"LSYNCD_SD_SEED={given}")
-    return given
-
-
 class Churned:
     """One sync under churn; `has_links`: with hard links among what is done to it."""
 

@@ -339,7 +339,7 @@ def test_what_is_hidden_is_not_watched_and_all_else_is(run: Profile, tmp_path: P
             return
         queue = inotify.open_queue()
         try:
-            watcher = Watcher(queue, root, Scope(filters.excludes, filters.depends_on_place))
+            watcher = Watcher(queue, root, Scope(filters.excludes, filters.hides_alike))
             watcher.restart()
             while not watcher.walk(100):
                 pass

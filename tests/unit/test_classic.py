@@ -100,6 +100,19 @@ def test_direct_is_always_on_this_machine(here: Here, target: str) -> None:
     assert sync.target.path == f"{here.directory}/{target}".replace("//", "/")
 
 
+def test_rsyncssh_has_a_host_and_a_directory_there(here: Here) -> None:
+    sync = one("-rsyncssh source me@host /srv/mirror/ -sshopts \"-p 2222 -o 'User=it s me'\"", here)
+    assert sync.mode == "rsyncssh"
+    assert (sync.target.kind, sync.target.text) == (TargetKind.SSH, "me@host:/srv/mirror")
+    assert sync.ssh.extra == ("-p", "2222", "-o", "User=it s me")
+
+
+def test_options_of_ssh_are_for_those_who_use_it(here: Here) -> None:
+    over_ssh, plain = syncs("-sshopts -4 -rsyncssh source host x -rsync another host:y", here)
+    assert (over_ssh.ssh.extra, plain.ssh.extra) == (("-4",), ())
+    assert one("-sshopts '' -rsyncssh source host x", here).ssh.extra == ()
+
+
 @pytest.mark.parametrize(
     ("words", "path"),
     [
@@ -248,12 +261,7 @@ def test_nobody_makes_a_home_or_where_he_is_for_a_mirror(
         ("-rsync source source", "-rsync source source", "is the same as the source", "outside"),
         ("-rsync . mirror", "-rsync . mirror", "lies in the source", "outside"),
         ("-rsync source .", "-rsync source .", "contains the source", "outside"),
-        (
-            "-rsyncssh source h x",
-            "-rsyncssh source h x",
-            "does not have the mode rsyncssh yet",
-            "-rsync SOURCE",
-        ),
+        ('-sshopts "-i \'x" -rsyncssh source h x', "-sshopts '-i '\"'\"'x'", "are no words", "a quote"),
         ("-direct source source", "-direct source source", "is the same as the source", "outside"),
         ("-delay soon -rsync source host:/x", "-delay soon", "delay: 'soon' is not a duration", "300s"),
         ("-delay -1 -rsync source host:/x", "-delay -1", "delay: '-1' is not a duration", "300s"),

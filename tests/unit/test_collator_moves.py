@@ -11,6 +11,7 @@ import pytest
 from lsyncd_sd.plan.batch import Mark
 from lsyncd_sd.plan.change import Change, Depth, Move, Sign
 from lsyncd_sd.plan.collator import Collator, Limits
+from lsyncd_sd.plan.dirt import MayMove
 
 ENTRY, SUBTREE = Depth.ENTRY, Depth.SUBTREE
 EXACT, LOOSE, NEW = Mark(ENTRY, True), Mark(ENTRY, False), Mark(ENTRY, True, is_new=True)
@@ -22,8 +23,8 @@ A_TO_B, B_TO_C = Move(b"a", b"b", False), Move(b"b", b"c", False)
 D_TO_E = Move(b"d", b"e", True)
 
 
-def collator(max_moves: int = 100) -> Collator:
-    return Collator(Limits(delay=5, max_changes=1000, max_moves=max_moves))
+def collator(max_moves: int = 100, may_move: MayMove = lambda _move: True) -> Collator:
+    return Collator(Limits(delay=5, max_changes=1000, max_moves=max_moves), may_move)
 
 
 def came(path: bytes) -> Change:
@@ -147,6 +148,26 @@ def test_where_no_moves_are_made_what_is_open_goes_at_once() -> None:
     some = after(*kept_open, A_TO_B, D_TO_E, max_moves=0)
     assert not some.open
     assert some.pending == {b"a": EXACT, b"b": EXACT, b"d": TREE, b"e": TREE}
+
+
+def test_what_the_target_must_not_move_is_dirty_at_both_ends() -> None:
+    some = collator(may_move=lambda move: move.old != b"d")
+    some.add([written(b"d/f"), D_TO_E, A_TO_B], 1)
+    load = some.take(6)
+    assert load.moves == (A_TO_B,)
+    assert load.marks == {b"": LOOSE, b"d": TREE, b"e": TREE}
+
+
+def test_a_target_that_turns_out_to_make_no_moves_gets_none_any_more() -> None:
+    some = after(A_TO_B)
+    some.take(6)
+    some.add([D_TO_E], 7)
+    some.succeeded([A_TO_B])
+    some.make_no_moves()
+    some.add([B_TO_C], 8)
+    load = some.take(13)
+    assert load.moves == ()
+    assert load.marks == {b"": LOOSE, b"a": EXACT, b"b": EXACT, b"c": EXACT, b"d": TREE, b"e": TREE}
 
 
 # ---- what is new

@@ -66,6 +66,7 @@ class Case:
             Store(folder / "state", sync),
             Checkpoints(folder / "state", sync),
             Locks(folder / "locks"),
+            folder,
             journal,
             Standing(journal, lambda: None),
             Callbacks(lambda: None, self._ended, lambda: None, lambda: None),

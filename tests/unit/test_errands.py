@@ -10,7 +10,7 @@ import gc
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,13 @@ from helpers.syncs import PLAIN_RSYNC, local_target, make_sync
 from lsyncd_sd.config.model import Delete, MaxDeletes, Target, TargetKind
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.command import Commands, Statistics
+from lsyncd_sd.mirror.moving import Moved
 from lsyncd_sd.mirror.outcome import Outcome, Verdict
 from lsyncd_sd.mirror.report import Report
 from lsyncd_sd.mirror.steps import Steps
 from lsyncd_sd.plan.batch import Mark, Marks, Sample
-from lsyncd_sd.plan.change import Depth
-from lsyncd_sd.plan.collator import Collator, Limits
+from lsyncd_sd.plan.change import Depth, Move
+from lsyncd_sd.plan.collator import Collator, Limits, Load
 from lsyncd_sd.plan.deletions import Deletions
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Hold, Identity, Memory, MountPoint
@@ -69,6 +70,15 @@ class FakeMirror:
     used: list[Identity | None] = field(default_factory=list)
 
     on_run: Any = None
+    reached: Verdict = field(default_factory=lambda: OK)
+
+    def reach(self) -> Steps[Verdict]:
+        self.asked.append("reach")
+        return self.reached
+        yield
+
+    def moved(self, moves: Sequence[Move], unconfirmed: Sequence[Move]) -> None:
+        self.asked.append(("moved", len(moves), len(unconfirmed)))
 
     def use_target(self, identity: Identity | None) -> None:
         self.used.append(identity)
@@ -117,6 +127,20 @@ class FakeMirror:
 
 
 @dataclass
+class FakeMover:
+    """A mover that notes what it is asked for; `answer` is told once, then all is made."""
+
+    answer: Moved | None = None
+    asked: list[tuple[Sequence[Move], int | None]] = field(default_factory=list)
+
+    def make(self, moves: Sequence[Move], may_replace: int | None) -> Steps[Moved]:
+        self.asked.append((moves, may_replace))
+        answer, self.answer = self.answer, None
+        return Moved() if answer is None else answer
+        yield
+
+
+@dataclass
 class AnswersWith:
     """Says that these file systems are mounted."""
 
@@ -140,6 +164,8 @@ class Case:
         self.entries: list[Entry] = []
         self.sync = make_sync(source=str(self.source), target=local_target(str(folder / "target")))
         self.looked = self.begun = 0
+        self.load = Load((), MARKS)
+        self.mover = FakeMover()
         self.restart()
 
     def restart(self, accepted: str = "", **changes: Any) -> None:
@@ -159,7 +185,7 @@ class Case:
         collator = Collator(Limits(self.sync.delay, self.sync.max_changes))
         ledger = Ledger(self.loop, self.sync.source, checkpoints, journal, collator, look)
         self.errands = Errands(
-            self.sync, filters, self.gate, mirror, links, ledger, self.store, self.locks, journal
+            self.sync, filters, self.gate, mirror, self.mover, links, ledger, self.store, self.locks, journal
         )
         self.errands.accept(accepted)
 
@@ -194,7 +220,7 @@ class Case:
         return finish(self.batch_steps())
 
     def batch_steps(self) -> Steps[Report]:
-        return self.errands.batch(lambda: MARKS, self._begin)
+        return self.errands.batch(lambda: self.load, self._begin)
 
     def sent(self) -> bool:
         """Whether anything was sent to the target."""
@@ -467,13 +493,144 @@ def test_what_a_batch_may_change_is_on_disk_before_it_begins(
     assert intended == [MARKS]
 
 
+MOVES = (Move(b"x", b"y", False), Move(b"d", b"e", True))
+
+
+def test_the_moves_of_a_batch_go_before_its_marks_are_counted(known: Case) -> None:
+    known.load = Load(MOVES, MARKS)
+    known.mirror.needs_count = True
+    report = known.batch()
+    assert known.mirror.asked == ["target", ("moved", 2, 0), ("count", MARKS), ("batch", MARKS)]
+    assert [moves for moves, _may_replace in known.mover.asked] == [list(MOVES)]
+    assert (report.moved, report.not_moved, known.errands.unconfirmed) == (2, 0, ())
+
+
+def test_no_mover_is_asked_without_moves(known: Case) -> None:
+    known.batch()
+    assert known.mover.asked == []
+
+
+def test_both_ends_of_moves_are_on_disk_before_they_are_made(
+    known: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    intended: dict[bytes, Mark] = {}
+
+    def intend(_self: Checkpoints, marks: Marks) -> None:
+        assert known.mover.asked == []
+        intended.update(marks)
+
+    monkeypatch.setattr(Checkpoints, "intend", intend)
+    known.load = Load(MOVES, MARKS)
+    known.batch()
+    assert intended.keys() == {b"a", b"x", b"y", b"d", b"e"}
+
+
+def test_what_is_refused_is_told_and_the_marks_go_all_the_same(known: Case) -> None:
+    known.load = Load(MOVES, MARKS)
+    known.mover.answer = Moved(MOVES, refusal="it is not there")
+    report = known.batch()
+    assert ("batch", MARKS) in known.mirror.asked
+    assert known.errands.unconfirmed == MOVES[:1], "the other one is tried again, and made"
+    assert (report.moved, report.not_moved, report.refusal) == (1, 1, "it is not there")
+
+
+def test_without_a_connection_nothing_of_a_batch_counts(known: Case) -> None:
+    gone = Verdict(Outcome.CONNECTION, "gone", 255)
+    known.load = Load(MOVES, MARKS)
+    known.mover.answer = Moved(MOVES[1:], verdict=gone)
+    report = known.batch()
+    assert (report.verdict, report.is_whole, report.failed) == (gone, True, dict(MARKS))
+    assert known.errands.unconfirmed == MOVES[1:]
+    assert not known.sent()
+    assert known.begun == 0
+
+
+def test_moves_that_were_made_count_though_the_marks_are_held(known: Case) -> None:
+    grown(known, 1000)
+    known.load = Load(MOVES, MARKS)
+    known.mirror.needs_count, known.mirror.would_be_deleted = True, 600
+    known.mover.answer = Moved(MOVES[:1], refusal="no")
+    with pytest.raises(HeldError):
+        known.batch()
+    assert known.errands.unconfirmed == MOVES[:1]
+
+
+def test_what_was_taken_before_counts_no_more(known: Case) -> None:
+    known.load = Load(MOVES, MARKS)
+    known.mover.answer = Moved(MOVES, verdict=Verdict(Outcome.CONNECTION, "gone", 255))
+    known.batch()
+    known.mirror.answers = [Identity(8, 7)]
+    with pytest.raises(HeldError):
+        known.batch()
+    assert known.errands.unconfirmed == ()
+
+
+@pytest.mark.parametrize(
+    ("keys", "is_stopped", "may_replace"),
+    [
+        ((), False, 500),
+        ((), True, 0),
+        ((("backup", True),), False, 0),
+        ((("backup_dir", "old"),), False, 0),
+        ((("update", True),), False, 0),
+        ((("update", False),), False, 500),
+    ],
+)
+def test_how_much_moves_may_replace(
+    known: Case, keys: tuple[tuple[str, bool | str], ...], is_stopped: bool, may_replace: int
+) -> None:
+    known.restart(rsync=replace(PLAIN_RSYNC, keys=keys))
+    grown(known, 1000)
+    known.errands._record = replace(known.errands._record, is_stopped=is_stopped)
+    known.load = Load(MOVES, MARKS)
+    known.batch()
+    assert [left for _moves, left in known.mover.asked] == [may_replace]
+
+
+def test_what_moves_replace_is_gone_from_the_target(known: Case) -> None:
+    grown(known, 1000)
+    known.load = Load(MOVES, MARKS)
+    known.mover.answer = Moved(replaced=2)
+    known.batch()
+    assert known.errands._guards.size.entries == 998
+
+
+def test_a_target_without_a_shell_is_asked_for_no_more_moves(known: Case) -> None:
+    assert known.errands.can_move
+    known.load = Load(MOVES, MARKS)
+    known.mover.answer = Moved(MOVES, verdict=Verdict(Outcome.RESTRICTED, "rrsync says no", 1))
+    assert not known.batch().is_whole
+    assert ("batch", MARKS) in known.mirror.asked
+    assert known.errands.unconfirmed == MOVES
+    assert not known.errands.can_move
+    assert [entry.message for entry in known.entries if "rrsync says no" in entry.message] != []
+
+
+def test_what_the_lane_sends_is_not_moved(known: Case) -> None:
+    known.mirror.commands.in_lane = frozenset({b"d/big"})
+    known.load = Load(MOVES, MARKS)
+    known.batch()
+    assert [moves for moves, _left in known.mover.asked] == [[MOVES[0]]]
+    assert known.errands.unconfirmed == MOVES[1:]
+
+
+@pytest.mark.parametrize("errand", ["full_sync", "batch"])
+def test_a_remote_target_that_cannot_be_reached_is_trouble(case: Case, errand: str) -> None:
+    case.restart(target=REMOTE)
+    case.mirror.reached = Verdict(Outcome.CONNECTION, "refused", 255)
+    with pytest.raises(TroubleError, match="refused"):
+        getattr(case, errand)()
+    assert not case.sent()
+    assert case.errands.unconfirmed == ()
+
+
 def test_a_batch_is_held_where_the_target_was_replaced(known: Case) -> None:
     known.mirror.answers = [Identity(8, 7)]
     taken: list[Marks] = []
 
-    def take() -> Marks:
+    def take() -> Load:
         taken.append(MARKS)
-        return MARKS
+        return known.load
 
     with pytest.raises(HeldError):
         next(known.errands.batch(take, known._begin))

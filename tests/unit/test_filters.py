@@ -10,9 +10,15 @@ goes, or never; a parent's exception taken for the answer; a comma or underscore
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from helpers.filter_cases import MATCHES
+from helpers.filter_trees import DEEP_PIECES, patterns_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from lsyncd_sd.plan.change import Move
 from lsyncd_sd.plan.filters import BadRuleError, Filter, WrittenRule
 from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES
 
@@ -248,15 +254,69 @@ def test_a_rule_that_is_refused(rule: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("texts", "depends"),
+    ("text", "is_alike"),
     [
-        *((["- a", "- *.o", "H d/", "-! *.c"], False), ([], False), (["P a/b", "R **"], False)),
-        *((["- /a"], True), (["- a/b"], True), (["+ a/b"], True), (["H a**"], True), (["- a/***"], True)),
-        *((["S /a/"], True), (["- [/]"], True), (["- a//"], True)),
+        *(("- a", True), ("- *.o", True), ("H d/", True), ("-! *.c", True), ("P d/b", True), ("R **", True)),
+        *(("- a/b", False), ("+ a/b", False), ("H a**", False), ("- a/***", False), ("- a//", False)),
+        # nothing that they match is below d/e or x/y
+        *(("- /a", True), ("- /d", True), ("S /d/e/", True), ("- /d/f/g/h", True), ("- /*", True)),
+        *(("- /d/*", True), ("- /f/*/g/h", True), ("- /de/f/g", True), ("-! /d/f/g", True)),
+        # something that they match is
+        *(("- /d/e/f", False), ("- /x/y/f", False), ("- /d/*/f", False), ("- /*/*/f", False)),
+        *(("- /**", False), ("- /d/**", False), ("- /d/***", False), ("-! /d/e/f", False)),
     ],
 )
-def test_whether_a_renamed_directory_may_hold_other_hidden_names(texts: list[str], depends: bool) -> None:
-    assert rules(*texts).depends_on_place is depends
+def test_whether_a_renamed_directory_holds_the_same_hidden_names(text: str, is_alike: bool) -> None:
+    assert rules(text).hides_alike(b"d/e", b"x/y") is is_alike
+    assert rules(text).hides_alike(b"x/y", b"d/e") is is_alike
+
+
+PLACES = [b"a", b"b", b"ab", b"a/b", b"b/a", b"a/b/ab"]
+BELOW = [b"a", b"b", b"ab", b"a/b", b"b/a/b"]
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["-", "+", "-!", "H", "P", "R!"]), patterns_for(PLACES, DEEP_PIECES)),
+        min_size=1,
+        max_size=3,
+    )
+)
+def test_what_is_said_to_be_alike_is(written: list[tuple[str, str]]) -> None:
+    try:
+        chosen = rules(*(f"{name} {pattern}" for name, pattern in written))
+    except BadRuleError:
+        return
+    for old, new in itertools.permutations(PLACES, 2):
+        is_alike, may_move = chosen.hides_alike(old, new), chosen.may_move(Move(old, new, True))
+        for below, is_directory in itertools.product(BELOW, (True, False)):
+            ends = [path + b"/" + below for path in (old, new)]
+            hidden_ends = {chosen.excludes(path, is_directory) for path in ends}
+            protected_ends = {chosen.protects(path, is_directory) for path in ends}
+            assert not is_alike or len(hidden_ends) == 1, (old, new, below)
+            assert not may_move or len(protected_ends) == 1, (old, new, below)
+
+
+@pytest.mark.parametrize(
+    ("texts", "move", "may_move"),
+    [
+        ([], Move(b"d", b"e", True), True),
+        (["H keep", "R /d/keep", "+ x"], Move(b"d", b"e", True), True),
+        # what is kept anywhere goes along
+        (["P keep", "- *.o"], Move(b"d", b"e", True), True),
+        (["P keep"], Move(b"keep", b"e", True), False),
+        (["P keep"], Move(b"d", b"x/keep", False), False),
+        (["P keep/"], Move(b"keep", b"e", False), True),
+        (["P /d/keep"], Move(b"d", b"e", True), False),
+        (["P /d/keep"], Move(b"e", b"d", True), False),
+        (["P /d/keep"], Move(b"d", b"e", False), True),
+        (["P /d/keep"], Move(b"d/keep", b"e", False), False),
+        (["P /other"], Move(b"d", b"e", True), True),
+    ],
+)
+def test_what_the_target_may_move(texts: list[str], move: Move, may_move: bool) -> None:
+    assert rules(*texts).may_move(move) is may_move
 
 
 def test_what_may_protect_something() -> None:

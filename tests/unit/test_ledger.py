@@ -15,7 +15,7 @@ from helpers.syncs import local_target, make_sync
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.command import Run, Shape
 from lsyncd_sd.plan.batch import Mark
-from lsyncd_sd.plan.change import Change, Depth, Sign
+from lsyncd_sd.plan.change import Change, Depth, Move, Sign
 from lsyncd_sd.plan.collator import Collator, Limits
 from lsyncd_sd.plan.marktree import MarkTree
 from lsyncd_sd.service.checkpoint import Checkpoints, Distrust
@@ -106,7 +106,7 @@ def kept(case: Case) -> Case:
 
 
 def test_what_a_batch_may_change_is_on_disk_before_it_begins(kept: Case) -> None:
-    with kept.ledger.at_work({b"f": FILE}):
+    with kept.ledger.at_work({b"f": FILE}, ()):
         assert kept.known_intents() == {b"large": ENTRY, b"f": ENTRY}
         # what its commands list is looked up later, and may be something else
         kept.ledger.run_begins(run_of(Shape.LEVELS, b"", b"d"))
@@ -118,6 +118,16 @@ def test_what_a_batch_may_change_is_on_disk_before_it_begins(kept: Case) -> None
             b"f": ENTRY | Depth.SUBTREE,
             b"": Depth.LEVEL,
             b"d": Depth.LEVEL,
+        }
+
+
+def test_both_ends_of_a_move_are_on_disk_before_it_is_made(kept: Case) -> None:
+    moves = [Move(b"a", b"b", False), Move(b"d", b"e", True), Move(b"e", b"f", True)]
+    with kept.ledger.at_work({b"x": FILE}, moves):
+        assert kept.known_intents() == {
+            b"large": ENTRY,
+            **dict.fromkeys((b"x", b"a", b"b"), ENTRY),
+            **dict.fromkeys((b"d", b"e", b"f"), Depth.SUBTREE),
         }
 
 
@@ -163,7 +173,7 @@ def test_nothing_is_new_where_a_command_may_have_been(kept: Case, runs: list[Run
 
 def test_a_checkpoint_that_is_made_meanwhile_has_it_all(kept: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Checkpoints, "due_in", lambda _self: 0.0)
-    with kept.ledger.at_work({b"f": FILE}):
+    with kept.ledger.at_work({b"f": FILE}, ()):
         kept.ledger.run_begins(run_of(Shape.LEVELS, b"d"))
         kept.ledger.consider()
         run_until(kept.loop, kept.is_idle, "it is written")
@@ -172,7 +182,7 @@ def test_a_checkpoint_that_is_made_meanwhile_has_it_all(kept: Case, monkeypatch:
 
 
 def test_a_checkpoint_is_considered_after_each_batch(kept: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    with kept.ledger.at_work({b"f": FILE}):
+    with kept.ledger.at_work({b"f": FILE}, ()):
         pass
     monkeypatch.setattr(Checkpoints, "due_in", lambda _self: 0.0)
     run_until(kept.loop, lambda: not kept.is_idle(), "another one is begun")

@@ -693,7 +693,7 @@ def test_a_file_with_a_name_that_is_excluded_for_directories(make: Callable[...,
 def test_a_move_under_an_anchored_exclude(make: Callable[..., Watched]) -> None:
     watched = make("/a/b")
     (watched.root / "c" / "b" / "sub").mkdir(parents=True)
-    watched.scope = Scope(watched.filters.excludes, depends_on_place=True)
+    watched.scope = Scope(watched.filters.excludes, watched.filters.hides_alike)
     watched.watcher = watched.new_watcher()
     watched.start()
     (watched.root / "c").rename(watched.root / "a")
