@@ -9,19 +9,15 @@ nothing grows without end.
 from __future__ import annotations
 
 import itertools
-from collections import deque
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lsyncd_sd.loop import Loop, Timer
+from lsyncd_sd.loop import Loop
 from lsyncd_sd.service.child import Child, Phase
 from lsyncd_sd.service.control_interface import ControlError, Deferred
+from lsyncd_sd.service.outbox import Outbox
 from lsyncd_sd.service.status import State, SyncStatus
-
-# How soon a message is tried again that found the channel full. A guess: a child that does not read for so
-# long is very busy, or hangs, which is its watchdog's matter.
-AGAIN_SECONDS = 1.0
 
 Message = dict[str, Any]
 
@@ -46,8 +42,7 @@ class Requests:
         self._accepting: dict[str, dict[int, Deferred]] = {}
         # What runs now, and what is to be sent to it.
         self._running: dict[str, Child] = {}
-        self._outbox: dict[str, deque[Message]] = {}
-        self._again: Timer | None = None
+        self._outbox: dict[str, Outbox] = {}
 
     # ------------------------------------------------------------------ the clients
 
@@ -120,9 +115,9 @@ class Requests:
         name = child.sync.name
         self._running[name] = child
         self._loop.watch_reads(child.channel.fileno(), partial(self._hear, child))
-        requests = self._open.get(name, {}).items()
-        self._outbox[name] = deque(_as_message(number, request.full) for number, request in requests)
-        self._send(name)
+        self._outbox[name] = outbox = Outbox(self._loop, child.channel)
+        for number, request in self._open.get(name, {}).items():
+            outbox.send(_as_message(number, request.full))
 
     def ended(self, child: Child) -> None:
         """The process of a sync is dead: take in what it has said, and close its channel."""
@@ -132,14 +127,14 @@ class Requests:
         self._loop.forget(child.channel.fileno())
         child.channel.close()
         child.channel = None
-        del self._running[child.sync.name], self._outbox[child.sync.name]
+        self._outbox.pop(child.sync.name).close()
+        del self._running[child.sync.name]
         for reply in self._accepting.pop(child.sync.name, {}).values():
             reply.fail(_not_held(child))
 
     def _post(self, name: str, message: Message) -> None:
         if name in self._running:
-            self._outbox[name].append(message)
-            self._send(name)
+            self._outbox[name].send(message)
 
     def _withdraw(self, name: str, number: int) -> None:
         """Nobody wants an answer to this request any more."""
@@ -148,26 +143,7 @@ class Requests:
 
     def _unsend(self, name: str, number: int) -> bool:
         """Send a message no more; return False if it was sent already, or never to be."""
-        outbox = self._outbox.get(name, ())
-        unsent = [message for message in outbox if message["id"] == number]
-        for message in unsent:
-            self._outbox[name].remove(message)
-        return bool(unsent)
-
-    def _send(self, name: str) -> None:
-        outbox, channel = self._outbox[name], self._running[name].channel
-        assert channel is not None
-        while outbox:
-            if not channel.send(outbox[0]):
-                if self._again is None:
-                    self._again = self._loop.call_later(AGAIN_SECONDS, self._send_all)
-                return
-            outbox.popleft()
-
-    def _send_all(self) -> None:
-        self._again = None
-        for name in self._running:
-            self._send(name)
+        return name in self._outbox and self._outbox[name].unsend(number)
 
     def _hear(self, child: Child) -> None:
         assert child.channel is not None

@@ -10,21 +10,17 @@ for the deliveries to say when all that was dirty then has been mirrored, to eve
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lsyncd_sd.loop import Loop, Timer
+from lsyncd_sd.loop import Loop
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.cookies import Cookies
 from lsyncd_sd.service.delivery import Delivery
 from lsyncd_sd.service.fullsyncs import Stamp
+from lsyncd_sd.service.outbox import Outbox
 from lsyncd_sd.service.outlet import Outlet
-
-# How soon an answer is tried again that found the channel full. A guess: a parent that does not read for so
-# long is very busy.
-AGAIN_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -64,8 +60,7 @@ class Waiters:
         self._look_again = look_again
         self._is_watching = False
         self._waiting: dict[int, Waiter] = {}
-        self._answers: deque[dict[str, Any]] = deque()
-        self._again: Timer | None = None
+        self._answers = Outbox(loop, channel)
         loop.watch_reads(channel.fileno(), self._hear)
 
     def close(self) -> None:
@@ -174,14 +169,4 @@ class Waiters:
         answer: dict[str, Any] = {"id": number}
         if error:
             answer |= {"error": error, "parameters": {"name": self._name, **parameters}}
-        self._answers.append(answer)
-        self._send()
-
-    def _send(self) -> None:
-        self._again = None
-        while self._answers:
-            if not self._channel.send(self._answers[0]):
-                if self._again is None:
-                    self._again = self._loop.call_later(AGAIN_SECONDS, self._send)
-                return
-            self._answers.popleft()
+        self._answers.send(answer)

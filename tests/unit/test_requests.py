@@ -15,7 +15,8 @@ from lsyncd_sd.loop import Loop
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.child import Child, Phase, new_child
 from lsyncd_sd.service.control_interface import INTERFACE, Deferred
-from lsyncd_sd.service.requests import AGAIN_SECONDS, Requests
+from lsyncd_sd.service.outbox import AGAIN_SECONDS
+from lsyncd_sd.service.requests import Requests
 from lsyncd_sd.service.status import State
 
 

@@ -14,9 +14,10 @@ from lsyncd_sd.plan.guard import Hold
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.fullsyncs import Stamp
 from lsyncd_sd.service.journal import Entry, Journal, Priority
+from lsyncd_sd.service.outbox import AGAIN_SECONDS
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.status import State
-from lsyncd_sd.service.waiters import AGAIN_SECONDS, Waiters
+from lsyncd_sd.service.waiters import Waiters
 
 
 class SteppedLoop(Loop):
