@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import os
 import re
 import shlex
@@ -156,8 +157,14 @@ class _Translation:
         except ValueError as error:
             self._report.error(call.text, f"these are no words: {error}", "a quote needs another one")
             return {}
-        extra = ListNode(call.text, tuple(_text(call, word) for word in words))
+        here = (self._as_here(before, word) for before, word in itertools.pairwise(["", *words]))
+        extra = ListNode(call.text, tuple(_text(call, word) for word in here))
         return {"ssh": _mapping(call, {"extra": extra})}
+
+    def _as_here(self, before: str, word: str) -> str:
+        """Return an argument for an ssh that is run elsewhere; `before` is the one before it."""
+        names_a_file = before == "-i" or (before == "-F" and word != "none")
+        return self._here.absolute(word) if names_a_file else word
 
     def _name(self, source: str, target: str) -> str:
         """Return a name that the same line gives the same sync again, and no other sync has."""

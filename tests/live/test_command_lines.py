@@ -12,7 +12,7 @@ import pytest
 from helpers.commandline import CommandLine
 from helpers.comparing import age
 from helpers.daemon import DELAY, Daemon
-from helpers.servers import ADDRESS, RsyncDaemon, free_port
+from helpers.servers import ADDRESS, RsyncDaemon, Sshd, free_port
 from helpers.waiting import wait_until
 from live.conftest import needs_root
 
@@ -390,6 +390,19 @@ def test_a_start_that_fails_in_part_is_no_end(unprivileged: CommandLine, trees: 
 def test_direct_is_a_local_mirror(line: CommandLine, trees: Path) -> None:
     line.start_line(trees, *QUICK, "-direct", "one", "target:1")
     is_mirrored(line, trees / "one", trees / "target:1")
+
+
+def test_rsyncssh_moves_on_the_target(line: CommandLine, trees: Path, running_sshd: Sshd) -> None:
+    (trees / "my key").symlink_to(running_sshd.folder / "user_key")
+    known = f"-o UserKnownHostsFile={running_sshd.folder}/known_hosts -o StrictHostKeyChecking=yes"
+    options = f"-p {running_sshd.port} -i 'my key' {known}"
+    line.start_line(trees, *QUICK, "-sshopts", options, "-rsyncssh", "one", ADDRESS, str(trees / "target"))
+    is_mirrored(line, trees / "one", trees / "target")
+    number = (trees / "target/sub").stat().st_ino
+    (trees / "one/sub").rename(trees / "one/moved")
+    is_mirrored(line, trees / "one", trees / "target")
+    assert (trees / "target/moved").stat().st_ino == number, "it was not sent again"
+    assert line.stop() == 143
 
 
 def test_a_daemon_by_its_module(line: CommandLine, trees: Path, running_rsyncd: RsyncDaemon) -> None:

@@ -107,6 +107,22 @@ def test_rsyncssh_has_a_host_and_a_directory_there(here: Here) -> None:
     assert sync.ssh.extra == ("-p", "2222", "-o", "User=it s me")
 
 
+@pytest.mark.parametrize(
+    ("options", "extra"),
+    [
+        ("-i key -F conf", ("-i", "work/key", "-F", "work/conf")),
+        ("-i '../home/my key'", ("-i", "home/my key")),
+        ("-i ~/key -F none -i /a/key", ("-i", "~/key", "-F", "none", "-i", "/a/key")),
+    ],
+)
+def test_files_for_ssh_are_meant_where_the_line_is_typed(
+    here: Here, options: str, extra: tuple[str, ...]
+) -> None:
+    root = os.path.dirname(here.directory)
+    wanted = tuple(f"{root}/{word}" if word.startswith(("work/", "home/")) else word for word in extra)
+    assert one(f"-sshopts {shlex.quote(options)} -rsyncssh source host x", here).ssh.extra == wanted
+
+
 def test_options_of_ssh_are_for_those_who_use_it(here: Here) -> None:
     over_ssh, plain = syncs("-sshopts -4 -rsyncssh source host x -rsync another host:y", here)
     assert (over_ssh.ssh.extra, plain.ssh.extra) == (("-4",), ())
@@ -262,6 +278,10 @@ def test_nobody_makes_a_home_or_where_he_is_for_a_mirror(
         ("-rsync . mirror", "-rsync . mirror", "lies in the source", "outside"),
         ("-rsync source .", "-rsync source .", "contains the source", "outside"),
         ('-sshopts "-i \'x" -rsyncssh source h x', "-sshopts '-i '\"'\"'x'", "are no words", "a quote"),
+        ("-rsyncssh source '' x", "-rsyncssh source '' x", "target: no host stands before the colon", ""),
+        ("-rsyncssh source h /", "-rsyncssh source h /", "target: the root directory of a host", "below"),
+        ("-rsyncssh source h '~/x'", "-rsyncssh source h '~/x'", "a remote ~ is not expanded", "h:x"),
+        ("-rsyncssh source h :m", "-rsyncssh source h :m", "mode: rsyncssh is for targets reached over", ""),
         ("-direct source source", "-direct source source", "is the same as the source", "outside"),
         ("-delay soon -rsync source host:/x", "-delay soon", "delay: 'soon' is not a duration", "300s"),
         ("-delay -1 -rsync source host:/x", "-delay -1", "delay: '-1' is not a duration", "300s"),

@@ -151,7 +151,7 @@ def test_every_option_of_lsyncds_is_explained_and_completed() -> None:
     assert options - manual == set()
     for page in ("bash/lsyncd-sd", "zsh/_lsyncd-sd"):
         completed = set(re.findall(r"-[a-z]+", text_of(f"packaging/completion/{page}")))
-        assert options - completed <= {"-help", "-version", "-rsyncssh", "-sshopts"}
+        assert options - completed <= {"-help", "-version"}
 
 
 def test_every_script_that_is_shown_is_there() -> None:
