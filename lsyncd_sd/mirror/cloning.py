@@ -16,6 +16,7 @@ import string
 import time
 from collections.abc import Generator, Iterator
 
+from lsyncd_sd.mirror.temporary import stem
 from lsyncd_sd.opening import open_directory
 
 # fcntl has it from Python 3.12 on. Where the number is another one, as on powerpc, no file system knows
@@ -32,9 +33,6 @@ _PIECES_BEFORE_DOUBT = 64
 # What is written to be seen that it goes on: once for so many pieces.
 _PIECES_PER_SIGN = 16
 SIGN_OF_LIFE = b"."
-
-# As rsync cuts them: with two dots and six letters they must fit into 255 bytes.
-_LONGEST_KEPT = 246
 
 _ACL = "system.posix_acl_access"
 
@@ -103,9 +101,8 @@ def _temporary(directory: int, name: bytes) -> Iterator[tuple[int, bytes]]:
     The directory keeps its time, as after a run of rsync. A file left over after a crash is removed as those
     of rsync are (docs/rsync.md, broken-off runs).
     """
-    kept = name.removeprefix(b".")[:_LONGEST_KEPT]
     letters = "".join(secrets.choice(string.ascii_letters + string.digits) for _letter in range(6))
-    temporary = b"." + kept + b"." + letters.encode()
+    temporary = stem(name) + b"." + letters.encode()
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     before = os.fstat(directory)
     with _closing(os.open(temporary, flags, 0o600, dir_fd=directory)) as file:

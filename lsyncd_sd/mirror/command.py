@@ -14,21 +14,17 @@ from dataclasses import dataclass, replace
 
 from lsyncd_sd.config.model import Delete, Sync, TargetKind
 from lsyncd_sd.mirror.options import Traits, common_options
+from lsyncd_sd.mirror.pathrules import anchored, chunks, pattern, whole_pattern
+from lsyncd_sd.mirror.temporary import ANY_NAME, pattern_of
 from lsyncd_sd.plan.batch import Batch
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.patterns import MAX_PATTERN_BYTES
 
-# Rules go on the command line, which the kernel limits to 2 MiB; a sync's own may take a quarter of that.
-RULES_PER_RUN = 400
-_RULE_BYTES_PER_RUN = 1024 * 1024
-
-# rsync writes `.NAME.XXXXXX` and cuts NAME so that the whole has at most 255 bytes (receiver.c); from here
-# on it is not worth knowing where exactly.
-_LONGEST_WHOLE_NAME = 240
-
-
 # They would itemize a file that is equal, or keep one that is missing from being itemized.
 _NOT_IN_A_PROBE = ("-I", "--existing")
+
+# They would read every file, or keep a backup of what is half-written.
+_NOT_FOR_TEMPORARY_FILES = re.compile(r"-[cb]\Z|--(?:backup-dir|suffix)=")
 
 
 class Shape(enum.Enum):
@@ -43,9 +39,14 @@ class Shape(enum.Enum):
     LEVELS = "levels"
     LARGE = "large files"
     FULL = "full sync"
+    SEARCH = "search for temporary files"
     LEFTOVERS = "temporary files"
     GONE = "what is gone"
     PROBE = "probe"
+
+
+RECURSIVE_SHAPES = frozenset({Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.FULL})
+"""Those that send all that is below a directory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +162,11 @@ class Commands:
         """Whether a level removes the temporary file of a broken-off run: no rule may protect it."""
         return self._levels_delete and not self._filters.may_protect
 
+    @property
+    def full_sync_removes_leftovers(self) -> bool:
+        """Whether a full sync does."""
+        return self.full_sync_deletes and not self._filters.may_protect
+
     def gone_runs(self, gone: Iterable[bytes]) -> Iterator[Run]:
         """Yield the runs that delete the paths of `gone`, and nothing else, for `delete: running`.
 
@@ -169,8 +175,8 @@ class Commands:
         if not self.deletes_by_name:
             return
         # rsync drops a longer rule, and with it would go the protection of all other names.
-        shown = (path for path in gone if len(_anchored(path.rpartition(b"/")[0])) < MAX_PATTERN_BYTES)
-        for some in _chunks(shown):
+        shown = (path for path in gone if len(anchored(path.rpartition(b"/")[0])) < MAX_PATTERN_BYTES)
+        for some in chunks(shown):
             rules = [*self._lane_rules(), *self._gone_rules(some)]
             options = [*self._options(rules), *self._max_delete()]
             yield self._risk_run(Shape.GONE, some, options)
@@ -185,29 +191,58 @@ class Commands:
         for path in paths:
             for is_directory, end in ((True, "/"), (False, "")):
                 name = "P" if self._filters.protects(path, is_directory) else "R"
-                rules.append(f"--filter={name} /{_pattern(path)}{end}")
+                rules.append(f"--filter={name} /{pattern(path)}{end}")
         for directory in sorted({path.rpartition(b"/")[0] for path in paths}):
-            rules.append(f"--filter=P {os.fsdecode(_anchored(directory))}*")
+            rules.append(f"--filter=P {os.fsdecode(anchored(directory))}*")
         return rules
 
-    def leftover_runs(self, paths: Iterable[bytes]) -> Iterator[Run]:
-        """Yield the runs that remove the temporary files of `paths`, and delete nothing else.
+    @property
+    def leaves_temporary_files(self) -> bool:
+        """Whether a broken-off run may leave a temporary file beside the file that it wrote."""
+        in_place = any(self._sync.rsync.is_on(key) for key in ("inplace", "append", "append_verify"))
+        return not in_place and not self._sync.rsync.is_given("temp_dir")
 
-        The first rules that match decide: the temporary names are at risk, everything else is protected.
+    def search_run(self, directories: Iterable[bytes], *, recursive: bool) -> Run | None:
+        """Return a dry run that says what only the target has, in these directories, under temporary names.
+
+        With `recursive` also what is below them. None without directories. Names that the source has, but
+        hides, are said too. The first rules that match decide: what is protected is not said. That holds
+        for all directories, and rsync goes through those that the source has all the same.
         """
-        for some in _chunks(paths):
-            rules = self._lane_rules()
-            rules += [f"--filter=R {os.fsdecode(_temporary_pattern(path))}" for path in some]
+        listed = sorted(directories)
+        if not listed:
+            return None
+        at_risk = [f"--filter=R {os.fsdecode(one)}" for one in ANY_NAME]
+        rules = [*self._lane_rules(), "--filter=P */", *at_risk, "--filter=P *"]
+        options = ["-r" if recursive else "-d", "-n", "--out-format=%i %n", *self._risk_options()]
+        arguments = [*self._options_for_temporary_files(rules), *options, "--", "./", self.target()]
+        # With a slash at its end, rsync would not look for what only the target has below a directory.
+        lines = _list(listed, b"" if recursive else b"/")
+        return Run(Shape.SEARCH, arguments, lines, frozenset(listed), is_dry=True)
+
+    def leftover_runs(self, found: Iterable[bytes]) -> Iterator[Run]:
+        """Yield the runs that remove the temporary files of these paths, and delete nothing else."""
+        for some in chunks(found):
+            at_risk = [f"--filter=R {whole_pattern(path)}" for path in some]
+            rules = [*self._lane_rules(), "--filter=P */", *at_risk, "--filter=P *"]
             # Without a limit: they are ours, and no part of any tree.
-            yield self._risk_run(Shape.LEFTOVERS, some, self._options([*rules, "--filter=P *"]))
+            yield self._risk_run(Shape.LEFTOVERS, some, self._options_for_temporary_files(rules))
+
+    def _options_for_temporary_files(self, rules: Sequence[str]) -> list[str]:
+        words = [word for word in self._options(rules) if not _NOT_FOR_TEMPORARY_FILES.match(word)]
+        # What cannot be read keeps nothing else from being found: each name is looked up by itself.
+        return [*words, "--ignore-errors"]
+
+    def _risk_options(self) -> list[str]:
+        return ["--existing", "--ignore-existing", "--delete", *self._list_options()]
 
     def _risk_run(self, shape: Shape, paths: Sequence[bytes], options: Sequence[str]) -> Run:
         """Return the run that deletes, in the directories of `paths`, what the rules put at risk."""
         levels = {path.rpartition(b"/")[0] for path in paths}
-        arguments = [*options, "-d", "--existing", "--ignore-existing", "--delete", *self._list_options()]
+        arguments = [*options, "-d", *self._risk_options(), "--info=stats2"]
         return Run(
             shape,
-            [*arguments, "--info=stats2", "--", "./", self.target()],
+            [*arguments, "--", "./", self.target()],
             _list(sorted(levels), b"/"),
             frozenset(paths),
         )
@@ -298,14 +333,14 @@ class Commands:
         """Return rules that leave alone what the lane of large files sends, half-sent files included."""
         rules = []
         for path in sorted(self.in_lane):
-            rules.append(f"--filter=P {os.fsdecode(_temporary_pattern(path))}")
-            rules.append(f"--exclude={_whole_pattern(path)}")
+            rules.append(f"--filter=P {os.fsdecode(pattern_of(path))}")
+            rules.append(f"--exclude={whole_pattern(path)}")
         return rules
 
     def _unreadable_rules(self) -> list[str]:
         # Beyond a command line's worth there is no point: then everything is tried, and fails, together.
-        parts = list(_chunks(self.unreadable))
-        return [f"--exclude={_whole_pattern(path)}" for path in parts[0] if path] if len(parts) == 1 else []
+        parts = list(chunks(self.unreadable))
+        return [f"--exclude={whole_pattern(path)}" for path in parts[0] if path] if len(parts) == 1 else []
 
     def _options(self, before: Sequence[str] = (), *, window: bool = True) -> list[str]:
         """Return what every command begins with; `before` are rules that go before the sync's own."""
@@ -317,63 +352,6 @@ class Commands:
 def _list(paths: Iterable[bytes], suffix: bytes = b"") -> bytes:
     """Return a --from0 list. Without `./`, rsync drops names that begin with `#` or `;`, in silence."""
     return b"".join(b"./" + path + (suffix if path else b"") + b"\0" for path in paths)
-
-
-def _rule_bytes(path: bytes) -> int:
-    """Return about how many bytes the rules for a path take, at most.
-
-    Escapes double a path; there are two rules for it and one for its directory, each with its option.
-    """
-    return 3 * (2 * len(path) + 64)
-
-
-def _chunks(paths: Iterable[bytes]) -> Iterator[list[bytes]]:
-    """Yield the paths in parts whose rules fit into one command line."""
-    chunk: list[bytes] = []
-    size = 0
-    for path in sorted(paths):
-        size += _rule_bytes(path)
-        if chunk and (len(chunk) == RULES_PER_RUN or size > _RULE_BYTES_PER_RUN):
-            yield chunk
-            chunk, size = [], _rule_bytes(path)
-        chunk.append(path)
-    if chunk:
-        yield chunk
-
-
-def _pattern(path: bytes) -> str:
-    """Return the pattern of exactly this path."""
-    # Without a wildcard rsync compares the pattern as it stands, backslashes too.
-    has_wildcards = re.search(rb"[*?\[]", path) is not None
-    return os.fsdecode(_escaped(path) if has_wildcards else path)
-
-
-def _whole_pattern(path: bytes) -> str:
-    """Return the pattern of exactly this path from the root on, as long as rsync takes it."""
-    pattern = "/" + _pattern(path)
-    while len(os.fsencode(pattern)) > MAX_PATTERN_BYTES:
-        # Without a slash in front it matches at the end of paths, of which only this one can be so long.
-        path = path.partition(b"/")[2]
-        pattern = _pattern(path)
-    return pattern
-
-
-def _anchored(directory: bytes) -> bytes:
-    """Return how a pattern with wildcards for names in this directory begins."""
-    return b"/" + _escaped(directory) + b"/" if directory else b"/"
-
-
-def _temporary_pattern(path: bytes) -> bytes:
-    """Return the filter pattern of the temporary files that rsync makes for `path`, and of no other name."""
-    directory, _slash, name = path.rpartition(b"/")
-    # A name that begins with a dot gets no second one.
-    name = name.removeprefix(b".")
-    kept = _escaped(name[:_LONGEST_WHOLE_NAME]) + (b"*" if len(name) > _LONGEST_WHOLE_NAME else b"")
-    return _anchored(directory) + b"." + kept + b"." + b"[A-Za-z0-9]" * 6
-
-
-def _escaped(name: bytes) -> bytes:
-    return re.sub(rb"([*?\[\\])", rb"\\\1", name)
 
 
 _COUNTS = re.compile(

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from lsyncd_sd.mirror.attribution import unescaped
 from lsyncd_sd.mirror.command import Run
@@ -39,9 +39,9 @@ MakeRun = Callable[[], Run | None]
 
 
 class OneRun(Protocol):
-    """Carries out one run, which is made just before, and shows all that it says."""
+    """Carries out one run, which is made just before, and shows all that it says to whoever wants it."""
 
-    def __call__(self, make: MakeRun, *, on_output: OnOutput) -> Steps[Report]: ...
+    def __call__(self, make: MakeRun, *, on_output: OnOutput | None = None) -> Steps[Report]: ...
 
 
 def count(one_run: OneRun, makers: Iterable[MakeRun]) -> Steps[Deletions | Verdict]:
@@ -61,18 +61,54 @@ def _counting_run(make: MakeRun) -> Run | None:
 
 
 class Listing:
-    """Takes in the output of counting runs as it comes, which may be as long as the tree is large."""
+    """Counts what the output of counting runs says, as it comes; it may be as long as the tree is large."""
 
     def __init__(self) -> None:
         self.deletions = Deletions()
-        self._rest = b""
+        self._lines = _Lines()
 
     def take(self, output: bytes) -> None:
         """Take in the next piece."""
-        *lines, self._rest = (self._rest + output).split(b"\n")
-        for line in lines:
-            if line.startswith(_DELETED):
-                path = unescaped(line.removeprefix(_DELETED))
-                self.deletions.deleted(path.removesuffix(b"/"), is_directory=path.endswith(b"/"))
+        for line in self._lines.of(output):
+            if (deleted := _deleted(line)) is not None:
+                self.deletions.deleted(deleted.path, is_directory=deleted.is_directory)
             elif found := _MADE.match(line):
                 self.deletions.made(unescaped(line[found.end() :]).removesuffix(b"/"))
+
+
+class DeletedFiles:
+    """Keeps the paths of what the output of a dry run says would be deleted, but for directories."""
+
+    def __init__(self) -> None:
+        self.paths: list[bytes] = []
+        self._lines = _Lines()
+
+    def take(self, output: bytes) -> None:
+        """Take in the next piece."""
+        for line in self._lines.of(output):
+            deleted = _deleted(line)
+            if deleted is not None and not deleted.is_directory:
+                self.paths.append(deleted.path)
+
+
+class _Lines:
+    """Puts together the lines of output that comes in pieces."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def of(self, output: bytes) -> list[bytes]:
+        *lines, self._rest = (self._rest + output).split(b"\n")
+        return lines
+
+
+class _Deleted(NamedTuple):
+    path: bytes
+    is_directory: bool
+
+
+def _deleted(line: bytes) -> _Deleted | None:
+    if not line.startswith(_DELETED):
+        return None
+    path = unescaped(line.removeprefix(_DELETED))
+    return _Deleted(path.removesuffix(b"/"), path.endswith(b"/"))

@@ -117,7 +117,7 @@ class DirectMirror(RsyncMirror):
             if not answer.endswith(_NOT_CLONED):
                 cloned.sizes[path] = int(answer.lstrip(SIGN_OF_LIFE))
         if result.code < 0:
-            cloned.leftovers = self._broken_off(set(paths))
+            cloned.leftovers = self._aftermath.left_behind(set(paths))
         return cloned
 
     def _clonable(self, marks: Marks) -> list[bytes]:

@@ -18,6 +18,12 @@ class OpenSource(Protocol):
     def kind(self, path: bytes) -> Kind:
         """Return what stands at `path`, symlinks not followed."""
 
+    def kind_followed(self, path: bytes) -> Kind:
+        """Return what stands at `path`, or what a symlink there leads to, and any above it."""
+
+    def names(self, directory: bytes) -> list[bytes]:
+        """Return the names in a directory; none if there is no such directory."""
+
     def is_link(self, path: bytes) -> bool:
         """Tell whether a symlink stands at `path`."""
 

@@ -65,6 +65,18 @@ _ROOT_MISSING = re.compile(
 # Where something stood in the way that could not be deleted any more, the exit status is 23.
 _BRAKE = re.compile(rb"^Deletions stopped due to --max-delete limit", re.MULTILINE)
 
+# A daemon did not let it in, or did not answer.
+_NOT_LET_IN = frozenset({5, 35})
+
+# Seen of an rsync that got no answer at all, from ssh, from the rsync on the other side, or from a daemon.
+_NO_ANSWER = re.compile(
+    rb"connection unexpectedly closed \(0 bytes received so far\) \[sender\]"
+    rb"|\[sender\] (?:failed to connect to |Failed to exec )"
+)
+
+# It refuses any other option for good: `rrsync -no-del`, --delete.
+_REFUSED = re.compile(rb"rrsync error: option \S+ has been disabled")
+
 # Debian's rrsync on the other side refuses -s and --modify-window=-1 in these words.
 _RESTRICTED = re.compile(
     rb"rrsync error: (?:option -?-?s\S* has been disabled|invalid rsync-command syntax)"
@@ -102,7 +114,15 @@ def _outcome(result: Result, overrides: Mapping[int, str]) -> Outcome:
         return Outcome.TARGET_MISSING
     if result.code in (1, 12) and _RESTRICTED.search(result.errors):
         return Outcome.RESTRICTED
+    if result.code == 12 and _REFUSED.search(result.errors):
+        return Outcome.FAIL
     return _BY_EXIT_STATUS.get(result.code, Outcome.FAIL)
+
+
+def never_began(result: Result) -> bool:
+    """Tell whether a run did not get as far as the target, so that it has left nothing there."""
+    has_no_answer = result.code in _NOT_LET_IN or _NO_ANSWER.search(result.errors) is not None
+    return has_no_answer and not result.was_cut_short
 
 
 def _cut(line: str) -> str:

@@ -10,8 +10,9 @@ from functools import partial
 
 from lsyncd_sd.config.model import Sync, TargetKind
 from lsyncd_sd.loop import Loop
-from lsyncd_sd.mirror.attribution import Attribution, attribute
+from lsyncd_sd.mirror.aftermath import Aftermath, parents_of
 from lsyncd_sd.mirror.command import (
+    RECURSIVE_SHAPES,
     Commands,
     Run,
     Shape,
@@ -20,6 +21,7 @@ from lsyncd_sd.mirror.command import (
 )
 from lsyncd_sd.mirror.connection import Connection
 from lsyncd_sd.mirror.counting import count
+from lsyncd_sd.mirror.leftovers import Leftovers
 from lsyncd_sd.mirror.localtarget import identity_of_target
 from lsyncd_sd.mirror.nanoseconds import NanosecondProbe
 from lsyncd_sd.mirror.opensource import OpenSource
@@ -33,7 +35,6 @@ from lsyncd_sd.plan.change import Depth, Move
 from lsyncd_sd.plan.deletions import Deletions
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity
-from lsyncd_sd.plan.moves import moved_along
 
 _BATCH_SHAPES = (
     Shape.EXACT_ENTRIES,
@@ -44,16 +45,6 @@ _BATCH_SHAPES = (
     Shape.CONTENTS,
     Shape.LEVELS,
 )
-# They write files into the directories of the listed paths: what was listed as a subtree, too, may have
-# become a file by the time it is sent.
-_LISTED_SHAPES = frozenset(
-    {Shape.LARGE, Shape.EXACT_ENTRIES, Shape.ENTRIES, Shape.EXACT_SUBTREES, Shape.SUBTREES}
-)
-_CONTENT_SHAPES = frozenset({Shape.EXACT_CONTENTS, Shape.CONTENTS})
-_RECURSIVE_SHAPES = frozenset({Shape.EXACT_SUBTREES, Shape.SUBTREES, Shape.FULL})
-
-# After these the run did not come to its end, and a temporary file may be left behind on the target.
-_BROKEN_OFF = frozenset({Outcome.KILLED, Outcome.CUT_SHORT, Outcome.CONNECTION, Outcome.TARGET_FULL})
 
 
 class RsyncMirror:
@@ -86,8 +77,9 @@ class RsyncMirror:
         self._is_confine_probed = False
         # Called with each run just before its command is started.
         self.on_run: Callable[[Run], None] = lambda _run: None
-        # Listed by runs that broke off, where no level would remove their temporary files.
-        self._leftovers: set[bytes] = set()
+        # Of runs that broke off, where nothing else would remove their temporary files.
+        self.leftovers = Leftovers(sync, filters, self.commands, open_source, self._one_run)
+        self._aftermath = Aftermath(sync, self.commands, self.leftovers)
         # Of the batch that was built last, what could not be listed.
         self._too_long: set[bytes] = set()
 
@@ -180,14 +172,23 @@ class RsyncMirror:
 
     def full_sync(self, *, may_create: bool, sample: Sample | None) -> Steps[Report]:
         """Make the whole target equal; `may_create` only for the very first one."""
+        removes = self.commands.full_sync_removes_leftovers
+        if not removes:
+            cleaned = yield from self.leftovers.remove()
+            is_made = may_create and cleaned.verdict.outcome is Outcome.TARGET_MISSING
+            if _prevents(cleaned) and not is_made:
+                return cleaned
+        report = yield from self._full_sync(may_create, sample)
+        if not report.is_whole:
+            self.leftovers.settle(everywhere=removes)
+        return report
+
+    def _full_sync(self, may_create: bool, sample: Sample | None) -> Steps[Report]:
         run = self._full_run(may_create=may_create)
         report = yield from self._one_run(lambda: self._full_run(may_create=may_create), run)
         self.commands.owes_deletions = (
             report.verdict.outcome is Outcome.PARTIAL and self.commands.full_sync_deletes
         )
-        if not report.is_whole:
-            # Of a batch that broke off before: where nothing is deleted, a full sync leaves them there.
-            yield from self._remove_leftovers()
         if report.verdict.outcome is Outcome.OK and self._nanoseconds.is_open:
             yield from self._nanoseconds.ask_after(run, sample)
             if self.commands.traits.nanoseconds:
@@ -197,18 +198,20 @@ class RsyncMirror:
 
     def moved(self, moves: Iterable[Move], unconfirmed: Collection[Move]) -> None:
         """These were made on the target, or perhaps were: what was left behind there has moved along."""
-        self._leftovers = moved_along(self._leftovers, moves, unconfirmed)
-
-    def expect_leftovers(self, paths: Iterable[bytes]) -> None:
-        """A run that sent these was killed together with whoever knew of it."""
-        if not self.commands.levels_remove_leftovers:
-            self._leftovers.update(path for path in paths if path)
+        self.leftovers.moved(moves, unconfirmed)
 
     def batch(self, marks: Marks) -> Steps[Report]:
         """Make the target right for `marks`; what stands at a path is looked up just before each run."""
-        total = yield from self._remove_leftovers()
-        if total.is_whole:
-            return whole_failure(total, marks)
+        cleaned = yield from self.leftovers.remove()
+        if _prevents(cleaned):
+            return whole_failure(cleaned, marks)
+        report = yield from self._batch(marks)
+        if not report.is_whole:
+            self.leftovers.settle()
+        return report
+
+    def _batch(self, marks: Marks) -> Steps[Report]:
+        total = nothing_done()
         for shape in _BATCH_SHAPES:
             run = self._batch_run(marks, shape)
             if run is None:
@@ -241,7 +244,7 @@ class RsyncMirror:
         report = yield from self._one_run(partial(self._batch_run, files, Shape.LARGE))
         report.again.update(others)
         # At its end the run gave their directories the times that they had when it began.
-        report.again.update(dict.fromkeys(_parents(files), Mark(Depth.ENTRY, exact=False)))
+        report.again.update(dict.fromkeys(parents_of(files), Mark(Depth.ENTRY, exact=False)))
         return whole_failure(report, files) if report.is_whole else report
 
     def _note_deletions(self, shape: Shape, run: Run, report: Report) -> None:
@@ -254,23 +257,6 @@ class RsyncMirror:
             self.commands.owes_deletions = False
 
     # ------------------------------------------------------------------ one run
-
-    def _remove_leftovers(self) -> Steps[Report]:
-        within_reach: set[bytes] = set()
-        if self._leftovers:
-            with self._open_source() as source:
-                kinds = {path: source.kind(path.rpartition(b"/")[0]) for path in self._leftovers}
-            within_reach = {path for path, kind in kinds.items() if kind is Kind.DIRECTORY}
-            # A directory that became something else is replaced on the target, with all it holds. One that
-            # is gone is deleted; or, where nothing is deleted, its turn comes when it is back.
-            settled = {Kind.OTHER, Kind.MISSING} if self.commands.batches_delete else {Kind.OTHER}
-            self._leftovers = {path for path, kind in kinds.items() if kind not in settled}
-        for run in self.commands.leftover_runs(within_reach):
-            report = yield from self._one_run(lambda run=run: run)  # type: ignore[misc]
-            if report.is_whole:
-                return report
-            self._leftovers -= run.paths
-        return nothing_done()
 
     def _full_run(self, *, may_create: bool) -> Run:
         with self._open_source() as source:
@@ -336,7 +322,7 @@ class RsyncMirror:
             if deleted > allowance:
                 verdict = Verdict(Outcome.BRAKE, f"as many as {deleted} entries were deleted", result.code)
             self.commands.allowance = max(0, allowance - deleted)
-        return self._report(run, result, verdict)
+        return self._aftermath.report(run, result, verdict)
 
     def _judge(self, result: Result) -> Verdict:
         verdict = judge(result, self._overrides)
@@ -362,7 +348,7 @@ class RsyncMirror:
                 )
             if on_output is not None:
                 process.show_output(on_output)
-            elif run.shape in _RECURSIVE_SHAPES:
+            elif run.shape in RECURSIVE_SHAPES:
                 process.show_output(self._pass_percent)
             return process
 
@@ -373,69 +359,13 @@ class RsyncMirror:
         if found is not None:
             self._on_percent(found)
 
-    def _report(self, run: Run, result: Result, verdict: Verdict) -> Report:
-        report = Report(verdict, done=statistics(result.output), seconds=result.seconds)
-        match verdict.outcome:
-            case Outcome.OK:
-                pass
-            case Outcome.VANISHED:
-                named = self._attribute(run, result).paths
-                report.again = dict.fromkeys(named, Mark(Depth.ENTRY, exact=True))
-            case Outcome.PARTIAL:
-                report.failed = self._failed_in_part(run, self._attribute(run, result))
-            case _:
-                report.is_whole = True
-                if run.is_dry:
-                    pass
-                elif verdict.outcome in _BROKEN_OFF and run.shape in _LISTED_SHAPES:
-                    report.failed = self._broken_off(run.paths)
-                elif run.shape in _CONTENT_SHAPES:
-                    # Where no level removes the temporary file it stays: nobody has its name.
-                    report.failed = dict.fromkeys(run.paths, Mark(Depth.LEVEL, exact=False))
-        return report
 
-    def _broken_off(self, paths: Set[bytes]) -> dict[bytes, Mark]:
-        """A temporary file may be left on the target: see to it that it goes."""
-        if self.commands.levels_remove_leftovers:
-            return {parent: Mark(Depth.LEVEL, exact=False) for parent in _parents(paths)}
-        self._leftovers |= paths - {b""}
-        return {}
+def _prevents(cleaned: Report) -> bool:
+    """Tell whether it is no use to go on after the target could not be cleaned.
 
-    def _attribute(self, run: Run, result: Result) -> Attribution:
-        named_below = run.shape in _RECURSIVE_SHAPES | _CONTENT_SHAPES or run.shape is Shape.LEVELS
-        prefixes = (os.fsencode(self.commands.source_root), os.fsencode(self._sync.target.path.rstrip("/")))
-        named = attribute(
-            result.errors,
-            frozenset() if named_below else run.paths,
-            run.paths if named_below else frozenset(),
-            prefixes,
-        )
-        return replace(named, complete=named.complete and not result.errors_cut)
-
-    def _failed_in_part(self, run: Run, named: Attribution) -> dict[bytes, Mark]:
-        """Return what of a run with exit status 23 must be tried again.
-
-        Its subtrees and levels in any case: where a directory could not be read, rsync has skipped all
-        deletions of the run.
-        """
-        entries = {path: Mark(Depth.ENTRY, exact=True) for path in named.paths}
-        if run.shape in _RECURSIVE_SHAPES:
-            # If every message names its file, the others were sent: no need to send them all again.
-            mark = Mark(Depth.SUBTREE, exact=not named.complete and run.shape is Shape.EXACT_SUBTREES)
-            # But a directory that could not be read: nothing below it was compared at all.
-            unsent = dict.fromkeys(named.unsent, Mark(Depth.SUBTREE, exact=True))
-            self.commands.unreadable |= named.unsent - run.paths
-            return entries | dict.fromkeys(run.paths, mark) | unsent
-        if run.shape in _CONTENT_SHAPES:
-            mark = Mark(Depth.CONTENT, run.shape is Shape.EXACT_CONTENTS)
-            return entries | dict.fromkeys(named.unsent & run.paths if named.complete else run.paths, mark)
-        if run.shape is Shape.LEVELS:
-            # A link that leads nowhere, where links are followed: with it left out, the level can delete.
-            self.commands.unreadable |= named.unsent - run.paths
-            return {path: Mark(Depth.LEVEL, exact=False) for path in run.paths}
-        if named.complete and entries:
-            return entries
-        return {path: Mark(Depth.ENTRY, run.shape is Shape.EXACT_ENTRIES) for path in run.paths}
+    A target may refuse all that deletes, and take everything else.
+    """
+    return cleaned.is_whole and cleaned.verdict.outcome is not Outcome.FAIL
 
 
 def _not_listed(paths: set[bytes], marks: Marks) -> Report:
@@ -443,7 +373,3 @@ def _not_listed(paths: set[bytes], marks: Marks) -> Report:
     message = f"longer than the {LONGEST_LISTED} bytes of a path that rsync can be told"
     failed = {path: marks.get(path, Mark(Depth.ENTRY, exact=True)) for path in paths}
     return Report(Verdict(Outcome.PARTIAL, message, 0), failed)
-
-
-def _parents(paths: Iterable[bytes]) -> set[bytes]:
-    return {path.rpartition(b"/")[0] for path in paths}

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Which moves of a list are possible although others are not made (C4), and what goes along with them."""
+"""Which moves of a list are possible although others are not made (C4)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
-from lsyncd_sd.plan.batch import Mark, is_below
+from lsyncd_sd.plan.batch import Mark
 from lsyncd_sd.plan.change import Depth, Move
 from lsyncd_sd.plan.marktree import MarkTree
 
@@ -36,14 +36,3 @@ class Blocked:
                 others.append(move)
                 self.add(move)
         return free, others
-
-
-def moved_along(paths: Iterable[bytes], moves: Iterable[Move], unconfirmed: Collection[Move]) -> set[bytes]:
-    """Return where on the target these paths are after the moves, and where else they may be."""
-    now = set(paths)
-    for move in moves if now else ():
-        found = {path for path in now if path == move.old or is_below(path, {move.old})}
-        if move not in unconfirmed:
-            now -= found
-        now |= {move.new + path[len(move.old) :] for path in found}
-    return now

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import random
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lsyncd_sd.config.model import Sync
@@ -18,6 +18,7 @@ from lsyncd_sd.mirror.modes import mirror_of
 from lsyncd_sd.mirror.outcome import PATIENCE, BackOff, Outcome, Verdict
 from lsyncd_sd.mirror.report import Report
 from lsyncd_sd.mirror.steps import Task
+from lsyncd_sd.plan.batch import Marks
 from lsyncd_sd.plan.change import Change, Move
 from lsyncd_sd.plan.collator import Collator, Load
 from lsyncd_sd.plan.guard import Hold
@@ -128,9 +129,9 @@ class Delivery:
         self._errands.source_came()
         self._is_settled = True
 
-    def rescan_begins(self, reason: str, touched: Iterable[bytes]) -> None:
-        """Changes will be added that happened while nobody watched; runs were at work on `touched`."""
-        self._errands.expect_leftovers(touched)
+    def rescan_begins(self, reason: str, intents: Marks) -> None:
+        """Changes will be added that happened while nobody watched; runs may have begun on `intents`."""
+        self._errands.expect_leftovers(intents)
         self._is_rescanning = True
         self._collator.rescan_begins()
         self._standing.enter(State.RESCANNING, reason)
@@ -154,6 +155,7 @@ class Delivery:
         Nor before `proceed`, which may read more: by then everybody must have these.
         """
         self._collator.add(changes, self._loop.now())
+        self._errands.saw(changes)
         self._is_settled = is_settled
 
     def proceed(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from lsyncd_sd.config.model import Sync, TargetKind
@@ -14,8 +14,8 @@ from lsyncd_sd.mirror.outcome import Outcome
 from lsyncd_sd.mirror.report import Report, whole_failure
 from lsyncd_sd.mirror.rsync import RsyncMirror
 from lsyncd_sd.mirror.steps import Steps
-from lsyncd_sd.plan.batch import Marks, Sample
-from lsyncd_sd.plan.change import Depth, Move
+from lsyncd_sd.plan.batch import Mark, Marks, Sample
+from lsyncd_sd.plan.change import Change, Depth, Move
 from lsyncd_sd.plan.collator import Load
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.plan.guard import Identity, Size
@@ -62,6 +62,8 @@ class Errands:
         self._locks = locks
         self._journal = journal
         self._record = self._saved = record = store.load()
+        # Whether the process before this one was killed, and nobody has said yet where it was at work.
+        self._was_killed = record.is_unclean
         size = Size(record.entries, record.peak, time.monotonic())
         self._guards = Guards(sync, mirror, size)
         mirror.on_run = ledger.run_begins
@@ -146,12 +148,19 @@ class Errands:
         return moved
 
     def close(self) -> None:
-        """Nothing more will be asked for."""
+        """Nothing is under way any more, and nothing more will be asked for."""
         self._mirror.close()
+        self._remember(replace(self._record, is_unclean=self._was_killed or bool(self._mirror.leftovers)))
 
-    def expect_leftovers(self, paths: Iterable[bytes]) -> None:
-        """Runs of an earlier process were at work on these, and may have been killed."""
-        self._mirror.expect_leftovers(paths)
+    def saw(self, changes: Sequence[Change | Move]) -> None:
+        """All this changed in the source."""
+        self._mirror.leftovers.saw(changes)
+
+    def expect_leftovers(self, marks: Marks) -> None:
+        """Runs have begun on these: if they were of a process that was killed, they were not ended."""
+        if self._was_killed:
+            self._was_killed = False
+            self._mirror.leftovers.expect(marks)
 
     def large_among(self, marks: Marks) -> set[bytes]:
         """Return the files among `marks` that are to be sent in a lane of their own."""
@@ -173,6 +182,7 @@ class Errands:
         marks = yield from self._links.bring_along(marks)
         self._mirror.commands.in_lane = frozenset(marks)
         self._ledger.intend(marks)
+        self._remember(replace(self._record, is_unclean=True))
         return (yield from self._mirror.large(marks))
 
     def lane_is_empty(self) -> None:
@@ -208,8 +218,13 @@ class Errands:
         allowance = yield from self._guards.before_full_sync(self._record, sight)
         on_begin()
         self._guards.full_sync_begins()
+        if self._guards.is_other_target:
+            self._was_killed = False
+            self._mirror.leftovers.forget()
+        # Wherever that was at work.
+        self.expect_leftovers({b"": Mark(Depth.SUBTREE, exact=False)})
         # On disk before anything is sent: what a broken-off run leaves is not somebody else's.
-        self._remember(replace(self._record, is_ours=True))
+        self._remember(replace(self._record, is_ours=True, is_unclean=True))
         probed = yield from self._carry_out(allowance, self._mirror.find_traits(sample))
         if probed.is_whole:
             return probed
@@ -232,6 +247,7 @@ class Errands:
     def _carry_out(self, allowance: int | None, steps: Steps[Report]) -> Steps[Report]:
         """Let the mirror do something, and delete no more than it is allowed."""
         self._mirror.commands.allowance = allowance
+        self._remember(replace(self._record, is_unclean=True))
         report = yield from steps
         is_stopped = report.verdict.outcome is Outcome.BRAKE
         self._remember(replace(self._record, is_stopped=is_stopped))

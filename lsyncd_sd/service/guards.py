@@ -61,6 +61,8 @@ class Guards:
         self._doubted: Hold | None = None
         # What was counted last and may be deleted, and when, until it is.
         self._passed: tuple[Deletions, float] | None = None
+        # Whether the full sync that was let pass goes to another directory than the one before.
+        self.is_other_target = False
 
     def accept(self, token: str) -> None:
         """The operator has released the hold of this token: it counts until `carried_out`."""
@@ -90,6 +92,7 @@ class Guards:
         yield from self._check_presence(record)
         self._is_source_passed = True
         self._mirror.use_target(target)
+        self.is_other_target = record.memory.target not in (None, target)
         return self._allowance(record, deletions)
 
     def before_batch(self, record: Record, sight: Sight) -> Steps[None]:

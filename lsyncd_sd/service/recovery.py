@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop, Timer
+from lsyncd_sd.plan.batch import Mark, Marks
 from lsyncd_sd.plan.change import Change
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.service.checkpoint import Distrust
@@ -33,14 +34,15 @@ class Patient:
     """What recovers: all that goes to one target.
 
     `load`: what is known from before, where the source stands on this ground. `begins`: a rescan begins, for
-    this reason; runs were at work on these paths. `take`: it has found these changes. `proceed`: act on it.
-    `ends`: the rescan has found all. `recovered`: act on that. `compare`: only a full sync helps, for this
-    reason. `pending`: how many changes wait. What acts may read what happens meanwhile, or lose the source.
+    this reason; runs were at work on these marks, or are to be once more. `take`: it has found these
+    changes. `proceed`: act on it. `ends`: the rescan has found all. `recovered`: act on that. `compare`:
+    only a full sync helps, for this reason. `pending`: how many changes wait. What acts may read what
+    happens meanwhile, or lose the source.
     """
 
     journal: Journal
     load: Callable[[Ground], Known | Distrust]
-    begins: Callable[[str, Iterable[bytes]], None]
+    begins: Callable[[str, Marks], None]
     take: Callable[[list[Change]], None]
     ends: Callable[[], None]
     proceed: Callable[[], None]
@@ -139,8 +141,8 @@ class Recovery:
         one = _Round(walk, rescans, self._loop.now())
         self._rounds.append(one)
         for patient, before in known.items():
-            touched = [path for path, intent in before.intents.items() if intent.touched_at is not None]
-            patient.begins(reason, touched)
+            intents = {path: Mark(intent.depth, intent.exact) for path, intent in before.intents.items()}
+            patient.begins(reason, intents)
         return one
 
     def _step(self, one: _Round) -> None:

@@ -26,7 +26,8 @@ class Record:
     """What is remembered of a sync.
 
     `is_ours`: a full sync has begun once, so what the target holds comes from us or was accepted;
-    `was_mirrored`: one has ended; `is_stopped`: the last run deleted as much as it might, and not all.
+    `was_mirrored`: one has ended; `is_stopped`: the last run deleted as much as it might, and not all;
+    `is_unclean`: runs have begun, and no process has ended in order since, so temporary files may be there.
     `entries`: how many the target holds, roughly; `peak`: how many it held at most lately. `nanoseconds`:
     whether it keeps them, None if not known.
     """
@@ -35,6 +36,7 @@ class Record:
     is_ours: bool = False
     was_mirrored: bool = False
     is_stopped: bool = False
+    is_unclean: bool = False
     entries: int = 0
     peak: int = 0
     nanoseconds: bool | None = None
@@ -99,6 +101,7 @@ def _document(record: Record) -> dict[str, Any]:
         "is_ours": record.is_ours,
         "was_mirrored": record.was_mirrored,
         "is_stopped": record.is_stopped,
+        "is_unclean": record.is_unclean,
         "entries": record.entries,
         "peak": record.peak,
         "nanoseconds": record.nanoseconds,
@@ -117,6 +120,7 @@ def _record(document: dict[str, Any]) -> Record:
         is_ours=_flag(document["is_ours"]),
         was_mirrored=_flag(document["was_mirrored"]),
         is_stopped=_flag(document["is_stopped"]),
+        is_unclean=_flag(document["is_unclean"]),
         entries=_count(document["entries"]),
         peak=_count(document["peak"]),
         nanoseconds=None if document["nanoseconds"] is None else _flag(document["nanoseconds"]),

@@ -81,6 +81,27 @@ class Source:
             self._kinds[path] = known
         return known
 
+    def kind_followed(self, path: bytes) -> Kind:
+        """Return what stands at `path`, or what a symlink there leads to, and any above it."""
+        try:
+            status = os.stat(path or b".", dir_fd=self.descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            return Kind.MISSING
+        except OSError:
+            return Kind.OTHER
+        return Kind.DIRECTORY if stat.S_ISDIR(status.st_mode) else Kind.OTHER
+
+    def names(self, directory: bytes) -> list[bytes]:
+        """Return the names in a directory (relative); none if there is no such directory."""
+        try:
+            descriptor = open_directory(self.descriptor, directory)
+        except OSError:
+            return []
+        try:
+            return [os.fsencode(name) for name in os.listdir(descriptor)]
+        finally:
+            os.close(descriptor)
+
     def is_link(self, path: bytes) -> bool:
         """Tell whether a symlink stands at `path` (relative, looked up before)."""
         try:

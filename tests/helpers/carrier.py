@@ -67,13 +67,15 @@ class SourceTree(Protocol):
 class Errand:
     """What a mirror is doing.
 
-    `command` is the run that it has started, `seen` what the source held then. `moves` are those it is to
+    `command` is the run that it has started, with what is seen of its `process`, `seen` what the source held
+    then. `moves` are those it is to
     make, `made` those it has tried, `unconfirmed` the ones among them that perhaps were not made.
     """
 
     mirror: RsyncMirror
     steps: Generator[Any, Any, Any] | None = None
     command: tuple[list[str], bytes] | None = None
+    process: mock.Mock = field(default_factory=mock.Mock)
     moves: Sequence[Move] = ()
     made: Sequence[Move] = ()
     unconfirmed: Sequence[Move] = ()
@@ -145,22 +147,29 @@ class Carrier:
     ) -> mock.Mock:
         if directory:
             assert os.path.samestat(os.fstat(directory), os.stat(self.source.path))
-        self._starting.command = arguments, stdin
+        self._starting.command, self._starting.process = (arguments, stdin), mock.Mock()
         self._starting.seen = self.source.entries() if self.model is not None else {}
         if self._starting is self.batch and not self.is_full_sync_due:
             command = Command.parse(arguments, stdin)
+            if command.dry:
+                return self._starting.process
             # Levels, and what stands in the way of a mark: seen by what the source holds now (B1).
             marked = self.collator.in_flight
             besides = [path for path in command.paths if command.level or path not in marked]
             self.collator.in_flight_touches(besides)
             self.on_list(besides)
-        return mock.Mock()
+        return self._starting.process
 
     # ------------------------------------------------------------------ beginning
 
     def step(self, name: str, arguments: Iterable[Any]) -> None:
         """Carry out the step of this name; "do" is a list of operations on the source."""
         getattr(self, name)(*arguments)
+
+    def take_in(self, changes: Sequence[Change | Move]) -> None:
+        """Take in what was read of the queue."""
+        self.collator.add(changes, self.now)
+        self.batch.mirror.leftovers.saw(changes)
 
     @property
     def is_idle(self) -> bool:
@@ -224,11 +233,14 @@ class Carrier:
             errand.made, errand.moves = errand.moves, ()
             assert self.model is not None
             errand.unconfirmed = make_moves(self.model, errand.made, fault)
+            errand.mirror.moved(errand.made, errand.unconfirmed)
             self._advance(errand, errand.steps, errand.unconfirmed)
         elif errand.command is not None:
             answer = self._carry_out(errand, fault)
             self._check_nothing_from_outside()
-            result = Result(answer.code, b"", answer.errors, False, fault is ENDED, 0.0)
+            for watcher in errand.process.show_output.call_args_list:
+                watcher.args[0](answer.output)
+            result = Result(answer.code, answer.output, answer.errors, False, fault is ENDED, 0.0)
             self._advance(errand, errand.steps, result)
 
     def _check_nothing_from_outside(self) -> None:
@@ -274,7 +286,7 @@ class Carrier:
             capture_output=True,
             check=False,
         )
-        return Answer(done.returncode, done.stderr)
+        return Answer(done.returncode, done.stderr, done.stdout)
 
     def _remove(self, path: bytes) -> None:
         self.source.do(("remove", path))

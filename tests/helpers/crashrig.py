@@ -211,7 +211,8 @@ class CrashRig(Rig):
         super()._keep_moves(moves)
 
     def _keep_command(self, *arguments: Any, **options: Any) -> mock.Mock:
-        self.checkpoints.intend(_touched(arguments[1], options["stdin"]))
+        if "-n" not in arguments[1]:
+            self.checkpoints.intend(_touched(arguments[1], options["stdin"]))
         return super()._keep_command(*arguments, **options)
 
     def dispatch(self) -> None:

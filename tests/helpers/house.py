@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from helpers.looping import run_until
-from helpers.syncs import PLAIN_RSYNC, local_target, make_sync
+from helpers.syncs import PLAIN_RSYNC, PLAIN_SSH, local_target, make_sync
 
 from lsyncd_sd.config.model import Sync
+from lsyncd_sd.config.target import parse_target
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.outcome import Outcome
 from lsyncd_sd.mirror.report import Report
@@ -33,6 +34,7 @@ OLD = 1_600_000_000_123_456_789
 
 ENTRY = Mark(Depth.ENTRY, exact=False)
 EXACT_ENTRY = Mark(Depth.ENTRY, exact=True)
+CONTENT = Mark(Depth.CONTENT, exact=False)
 LEVEL = Mark(Depth.LEVEL, exact=False)
 SUBTREE = Mark(Depth.SUBTREE, exact=False)
 EXACT_SUBTREE = Mark(Depth.SUBTREE, exact=True)
@@ -74,6 +76,13 @@ class House:
         path.write_text(f'#!/bin/sh\nhere={self.base}\n{body} "$@"\n')
         path.chmod(0o755)
         return {"rsync": replace(PLAIN_RSYNC, binary=str(path))}
+
+    def remote_target(self) -> dict[str, Any]:
+        """Return the settings for the same target, on another host as it seems: what ssh does, but here."""
+        shell = self.base / "ssh"
+        shell.write_text('#!/bin/sh\nwhile [ "$1" != host ]; do shift; done\nshift\nexec sh -c "$*"\n')
+        shell.chmod(0o755)
+        return {"target": parse_target(f"host:{self.target}"), "ssh": replace(PLAIN_SSH, binary=str(shell))}
 
     def do(self, steps: Steps[Answer]) -> Answer:
         """Take the steps, and return what they return."""

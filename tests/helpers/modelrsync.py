@@ -47,7 +47,7 @@ class Command:
     """What matters of one rsync command line; `paths` without `./` and the slash at the end.
 
     `filters` is what it leaves out and what it may not delete; `by_name`: with a rule of ours that protects
-    all but the names that are to go.
+    all but the names that are to go. `dry`: it only says what it would delete.
     """
 
     paths: tuple[bytes, ...]
@@ -59,6 +59,7 @@ class Command:
     content: bool
     filters: Filter
     by_name: bool
+    dry: bool
 
     @classmethod
     def parse(cls, arguments: list[str], stdin: bytes) -> Command:
@@ -87,6 +88,7 @@ class Command:
             content=has_slash and "--existing" not in options,
             filters=_filters(options),
             by_name=any(option.startswith("--filter=P ") and option.endswith("*") for option in options),
+            dry="-n" in options,
         )
 
 
@@ -102,10 +104,11 @@ def _filters(options: list[str]) -> Filter:
 
 @dataclass(frozen=True)
 class Answer:
-    """The exit status and the messages of a run."""
+    """The exit status and the messages of a run; and its output, for one that is dry."""
 
     code: int
     errors: bytes = b""
+    output: bytes = b""
 
 
 class ModelTarget:
@@ -134,12 +137,14 @@ class ModelTarget:
         held = visible(look(), command.filters)
         unreadable = struck if fault.trouble in (Trouble.UNREADABLE, Trouble.UNNAMED) else None
         actions = list(self._actions(command, held, unreadable))
+        if command.dry:
+            return Answer(
+                -9 if fault.trouble is Trouble.DEAD else 0, output=self._said(command, actions, held)
+            )
         if fault.trouble is Trouble.DEAD:
             done = fault.place % (len(actions) + 1)
             self._carry_out(command, actions[:done], held)
-            if command.delete or not command.recursive:
-                # Below a subtree nobody knows where to look for it, if not what deletes anyway.
-                self._leave_temporary_file(actions[done:], held)
+            self._leave_temporary_file(actions[done:], held)
             return Answer(-9)
         blocked = command.level and self._is_blocked(command, held)
         self._carry_out(command, actions, held)
@@ -251,13 +256,26 @@ class ModelTarget:
             self.entries[path] = wanted._replace(content=known.content)
 
     def _prune(self, directory: bytes, held: Snapshot, command: Command) -> None:
+        for path in self._extra(directory, held, command):
+            self._remove(path)
+
+    def _extra(self, directory: bytes, held: Snapshot, command: Command) -> list[bytes]:
+        """Return what a directory of the target holds, and nothing protects, but not the source."""
         if not self._is_directory(directory):
-            return
-        for path, entry in list(self.entries.items()):
-            if not path or parent_of(path) != directory or path in held:
-                continue
-            if not command.filters.protects(path, entry.kind == "d"):
-                self._remove(path)
+            return []
+        return [
+            path
+            for path, entry in self.entries.items()
+            if path and parent_of(path) == directory and path not in held
+            if not command.filters.protects(path, entry.kind == "d")
+        ]
+
+    def _said(self, command: Command, actions: list[tuple[str, bytes, bool]], held: Snapshot) -> bytes:
+        """Return what a dry run says; it is never told to show directories."""
+        pruned = [path for what, path, _exact in actions if what == "prune"]
+        deleted = [path for directory in pruned for path in self._extra(directory, held, command)]
+        assert all(self.entries[path].kind != "d" for path in deleted)
+        return b"".join(b"*deleting   " + _shown(path) + b"\n" for path in deleted)
 
     def _touch_up(self, actions: list[tuple[str, bytes, bool]], held: Snapshot) -> None:
         """A run that comes to its end sets the times of all directories it went through."""

@@ -353,6 +353,9 @@ class ModelSource:
             return Kind.MISSING
         return Kind.DIRECTORY if entry.kind == "d" else Kind.OTHER
 
+    def names(self, directory: bytes) -> list[bytes]:
+        return [path.rpartition(b"/")[2] for path in self._entries if path and parent_of(path) == directory]
+
     def sample_among(self, _paths: object) -> Sample | None:
         return None
 

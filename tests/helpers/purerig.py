@@ -84,7 +84,7 @@ class PureRig(Carrier):
         self.now += 1
         if self.collator.needs_rescan:
             self._rescan()
-        self.collator.add(self.source.read(changes, torn, unseen), self.now)
+        self.take_in(self.source.read(changes, torn, unseen))
         if self.source.read_up_to >= self._run_ended_at:
             self.collator.caught_up()
             if self.is_idle:

@@ -125,7 +125,7 @@ class Rig(Carrier):
             self._is_watching = self._is_walked = self._is_settled = False
             self.cut_short()
         else:
-            self.collator.add(changes, self.now)
+            self.take_in(changes)
             if self._is_walked:
                 self._is_settled = self.watcher.settled
             if self._is_settled and not self._unread and not self._fill_up():

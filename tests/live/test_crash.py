@@ -19,8 +19,8 @@ from pathlib import Path
 import pytest
 from helpers import reader, tracing
 from helpers.ambush import HELD_BACK, Ambush
-from helpers.comparing import age
-from helpers.daemon import Daemon, settings, text_of
+from helpers.comparing import ARCHIVE, age
+from helpers.daemon import Daemon, Settings, settings, text_of
 from helpers.fakersync import FakeRsync
 from helpers.reader import whole
 from helpers.waiting import wait_until
@@ -272,29 +272,37 @@ def test_killed_before_and_after_each_run(
 # ---------------------------------------------------------------------- a file on its way
 
 
-@pytest.mark.parametrize("delete", [True, False])
+@pytest.mark.parametrize(
+    "more", [{}, {"delete": False}, {"filter": ["P .*"]}], ids=["all", "kept", "protected"]
+)
 @pytest.mark.parametrize("victim", VICTIMS)
 def test_killed_in_the_middle_of_a_file(
-    reading: None, local: Pair, source: Source, daemons: MakeDaemon, victim: str, delete: bool
+    reading: None, local: Pair, source: Source, daemons: MakeDaemon, victim: str, more: Settings
 ) -> None:
+    # What somebody else keeps there: of no file of the source, and where none was ever sent.
+    foreign = ["steady/.foo.abcdef", "elsewhere/.large.abcdef"] if "delete" in more else []
+    theirs = {local.target / name for name in foreign}
+    for path in theirs:
+        path.parent.mkdir()
+        path.write_bytes(whole(b"somebody else's"))
     running = daemons()
     options = {**CHECKSUM, "bwlimit": 2000, "whole_file": True}
-    running.write("home", text_of(local.settings(rsync=options, delete=delete)))
+    running.write("home", text_of(local.settings(rsync=options, **more)))
     source.write("steady/large", 2_000_000)
     running.start("home")
     # in the full sync, then in a batch, then when its directory is a new one
-    names = ["steady/large", "another/large", ""]
-    if not delete:
-        # Where nothing is deleted, it must be known by its name.
-        running.wait_until_mirrored("home", local.source, local.target)
-        source.write("steady/large", 2_000_000)
-        names = ["steady/other", ""]
-    for name in names:
-        wait_until(lambda: temporary_files(local.target), "rsync writes", describe=running.log)
+    for name in ("steady/large", "another/large", ""):
+        wait_until(lambda: set(temporary_files(local.target)) - theirs, "rsync writes", describe=running.log)
         strike(running, victim)
         if victim == "parent":
             running.start("home")
-        running.wait_until_mirrored("home", local.source, local.target)
-        assert temporary_files(local.target) == []
+        running.wait_until_mirrored(
+            "home",
+            local.source,
+            local.target,
+            (*ARCHIVE, *(f"--filter=P /{path}" for path in foreign), "--filter=P /elsewhere"),
+            is_ignored=lambda path: path.decode() in [*foreign, "elsewhere"],
+        )
+        assert set(temporary_files(local.target)) == theirs
         if name:
             source.write(name, 2_000_000)

@@ -220,6 +220,21 @@ STORIES: dict[str, tuple[list[Operation], list[Step], dict[str, Any]]] = {
         [do(("write", b"a/b/f")), ("cycle", [Fault(Trouble.DEAD, 2)], True)],
         {"delete": Delete.NEVER},
     ),
+    "a killed run leaves half a file in a new directory where nothing may be deleted": (
+        [],
+        [do(("deep", b"a")), ("cycle", [Fault(Trouble.DEAD, 2)], True)],
+        {"delete": Delete.NEVER},
+    ),
+    "a killed full sync leaves half a file where nothing may be deleted": (
+        [("deep", b"a")],
+        [("walk", 1000), ("cycle", [Fault(Trouble.DEAD, 2)], True)],
+        {"delete": Delete.NEVER, "watched_before": False},
+    ),
+    "half a file is left of one that goes where nothing may be deleted": (
+        [],
+        [do(("deep", b"a")), ("cycle", [Fault(Trouble.DEAD, 2)], False), do(("remove", b"a/f"))],
+        {"delete": Delete.NEVER},
+    ),
     "a run is cut short by an overflow and leaves half a file where nothing may be deleted": (
         ONE_FILE,
         [do(("write", b"a")), READ, ("dispatch",), do(("mkdir", b"b")), ("overflow",)],

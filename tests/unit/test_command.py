@@ -14,16 +14,9 @@ from helpers.syncs import PLAIN_RSYNC, local_target, make_sync
 
 from lsyncd_sd.config.model import Delete, Target, TargetKind
 from lsyncd_sd.config.target import parse_target
-from lsyncd_sd.mirror.command import (
-    RULES_PER_RUN,
-    Commands,
-    Run,
-    Shape,
-    Statistics,
-    percent,
-    statistics,
-)
+from lsyncd_sd.mirror.command import Commands, Run, Shape, Statistics, percent, statistics
 from lsyncd_sd.mirror.options import Traits
+from lsyncd_sd.mirror.pathrules import RULES_PER_RUN
 from lsyncd_sd.mirror.process import environment
 from lsyncd_sd.plan.batch import Batch
 from lsyncd_sd.plan.filters import Filter, WrittenRule
@@ -33,6 +26,7 @@ BEGINNING = ["rsync", "-l", "-p", "-t", "-g", "-o", "-D", "--no-human-readable"]
 COMMON = [*BEGINNING, "-s"]
 LIST = ["--from0", "--files-from=-", "--ignore-missing-args", "--force"]
 END = ["--", "./", "/target/."]
+RISK = ["--existing", "--ignore-existing", "--delete", *LIST]
 COUNT = "--info=stats2"
 PROGRESS = "--info=stats2,progress2"
 
@@ -72,6 +66,12 @@ def run_of(shape: Shape, some: Commands, batch: Batch = BATCH) -> Run:
 
 def leftover_run(some: Commands, *paths: bytes) -> Run:
     (run,) = some.leftover_runs(paths)
+    return run
+
+
+def search_run(some: Commands) -> Run:
+    run = some.search_run([b"d"], recursive=True)
+    assert run is not None
     return run
 
 
@@ -154,22 +154,71 @@ def test_only_a_full_sync_that_may_create_leaves_out_the_dot() -> None:
 
 @pytest.mark.parametrize("delete", Delete)
 def test_leftovers_always_delete(delete: Delete) -> None:
-    run = leftover_run(commands(delete=delete), b"d/a")
+    run = leftover_run(commands(delete=delete), b"d/.a.aZ09bc")
     assert run.arguments == [
         *COMMON,
-        "--filter=R /d/.a.[A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9][A-Za-z0-9]",
+        "--filter=P */",
+        "--filter=R /d/.a.aZ09bc",
         "--filter=P *",
+        "--ignore-errors",
         "-d",
-        "--existing",
-        "--ignore-existing",
-        "--delete",
-        *LIST,
+        *RISK,
         COUNT,
         *END,
     ]
     assert run.shape is Shape.LEFTOVERS
     assert run.stdin == b"./d/\0"
-    assert run.paths == {b"d/a"}
+    assert run.paths == {b"d/.a.aZ09bc"}
+
+
+@pytest.mark.parametrize("delete", Delete)
+@pytest.mark.parametrize(("recursive", "way", "listed"), [(False, "-d", b"./d/\0"), (True, "-r", b"./d\0")])
+def test_temporary_files_are_searched_for_by_a_dry_run(
+    delete: Delete, recursive: bool, way: str, listed: bytes
+) -> None:
+    run = commands(delete=delete).search_run([b"d"], recursive=recursive)
+    assert run is not None and run.is_dry
+    assert run.arguments == [
+        *COMMON,
+        "--filter=P */",
+        f"--filter=R .*.{6 * '[A-Za-z0-9]'}",
+        f"--filter=R .{6 * '[A-Za-z0-9]'}",
+        "--filter=P *",
+        "--ignore-errors",
+        way,
+        "-n",
+        "--out-format=%i %n",
+        *RISK,
+        *END,
+    ]
+    assert (run.shape, run.stdin, run.paths) == (Shape.SEARCH, listed, {b"d"})
+
+
+def test_nowhere_is_nothing_searched_for() -> None:
+    assert commands().search_run([], recursive=True) is None
+
+
+def test_no_file_is_read_and_no_backup_kept_for_temporary_files() -> None:
+    flags = ("-t", "-c", "-b", "--backup-dir=.old", "--suffix=.old", "--bwlimit=9")
+    some = commands(rsync=replace(PLAIN_RSYNC, flags=flags))
+    for run in (leftover_run(some, b".a.aZ09bc"), search_run(some)):
+        assert run.arguments[:4] == ["rsync", "-t", "--bwlimit=9", "--no-human-readable"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "leaves"),
+    [
+        ({}, True),
+        ({"inplace": False, "partial_dir": ".part"}, True),
+        ({"inplace": True}, False),
+        ({"append": True}, False),
+        ({"append_verify": True}, False),
+        ({"temp_dir": "/srv/incoming"}, False),
+    ],
+)
+def test_where_no_temporary_file_lies_beside_its_file(keys: dict[str, Any], leaves: bool) -> None:
+    some = commands(rsync=replace(PLAIN_RSYNC, keys=tuple(keys.items())))
+    assert some.leaves_temporary_files is leaves
 
 
 @pytest.mark.parametrize("allowance", [0, 17])
@@ -244,7 +293,10 @@ def test_what_the_lane_sends_is_left_alone_by_all_others() -> None:
 
 def test_no_run_ever_ignores_errors_or_deletes_missing_arguments() -> None:
     for run in all_runs(commands("*.tmp")):
-        assert not {"--ignore-errors", "--delete-missing-args"} & set(run.arguments)
+        assert "--delete-missing-args" not in run.arguments
+        # Nothing but names that were looked up one by one can be deleted by those two.
+        is_by_name = run.shape in (Shape.SEARCH, Shape.LEFTOVERS)
+        assert ("--ignore-errors" in run.arguments) == is_by_name
 
 
 def all_runs(some: Commands) -> list[Run]:
@@ -253,6 +305,7 @@ def all_runs(some: Commands) -> list[Run]:
         *(run_of(shape, some) for shape in BATCH_SHAPES),
         some.full_run(may_create=False),
         leftover_run(some, b"a"),
+        search_run(some),
         some.resend_probe(b"a"),
     ]
 
@@ -347,10 +400,10 @@ def test_every_run_that_reaches_the_target_has_the_filters() -> None:
 
 
 def test_temporary_files_are_at_risk_whatever_the_filters_say() -> None:
-    arguments = leftover_run(commands("*"), b"a").arguments
-    protection = arguments.index("--filter=P *")
-    assert arguments[protection - 1].startswith("--filter=R /.a.")
-    assert arguments.index("--filter=- *") > protection
+    for run in (leftover_run(commands("*"), b".a.aZ09bc"), search_run(commands("*"))):
+        protection = run.arguments.index("--filter=P *")
+        assert run.arguments[protection - 1].startswith("--filter=R ")
+        assert run.arguments.index("--filter=- *") > protection
 
 
 def test_no_word_stands_between_the_dashes_and_the_paths() -> None:
@@ -397,34 +450,17 @@ def test_lists_are_sorted() -> None:
 # ---- temporary files
 
 
-def rules(*paths: bytes) -> list[bytes]:
-    (run,) = commands().leftover_runs(paths)
-    return [os.fsencode(word.removeprefix("--filter=R ")) for word in run.arguments if " /" in word]
-
-
-SIX = b"[A-Za-z0-9]" * 6
-
-
 @pytest.mark.parametrize(
     ("path", "rule"),
     [
-        (b"a", b"/.a."),
-        (b"d/e/a", b"/d/e/.a."),
-        (b"d*/[x]/a?b\\c", b"/d\\*/\\[x]/.a\\?b\\\\c."),
-        (b"\xff\n", b"/.\xff\n."),
-        (b".dot", b"/.dot."),
-        (b"d/..dot", b"/d/..dot."),
-        (b".d/a", b"/.d/.a."),
+        (b".a.aZ09bc", b"/.a.aZ09bc"),
+        (b"d*/[x]/.a?b\\c.aZ09bc", b"/d\\*/\\[x]/.a\\?b\\\\c.aZ09bc"),
+        (b"d/.\xff\n.aZ09bc", b"/d/.\xff\n.aZ09bc"),
     ],
 )
-def test_the_rule_matches_only_the_temporary_files_of_a_name(path: bytes, rule: bytes) -> None:
-    assert rules(path) == [rule + SIX]
-
-
-def test_of_a_long_name_the_end_is_left_open() -> None:
-    assert rules(b"n" * 240) == [b"/." + b"n" * 240 + b"." + SIX]
-    assert rules(b"n" * 241) == [b"/." + b"n" * 240 + b"*." + SIX]
-    assert rules(b"*" * 255) == [b"/." + b"\\*" * 240 + b"*." + SIX]
+def test_the_rule_matches_only_the_temporary_file_that_was_found(path: bytes, rule: bytes) -> None:
+    words = leftover_run(commands(), path).arguments
+    assert [word for word in words if " /" in word] == [f"--filter=R {os.fsdecode(rule)}"]
 
 
 def test_many_leftovers_are_removed_in_several_runs() -> None:
@@ -449,21 +485,17 @@ def test_rules_for_long_paths_fit_into_the_command_line(name: bytes) -> None:
     assert not any(word.startswith("--exclude") for word in arguments)
 
 
-@pytest.mark.parametrize("name", [b"a", b".dot", b"*?[x]\\", b"\xff\nb", b"n" * 255, "ü".encode() * 127])
-def test_a_real_rsync_removes_the_temporary_files_and_nothing_else(tmp_path: Path, name: bytes) -> None:
+@pytest.mark.parametrize("name", [b".a.aZ09bc", b".*?[x]\\.aZ09bc", b".\xff\nb.aZ09bc", b".aZ09bc"])
+def test_a_real_rsync_removes_the_temporary_file_and_nothing_else(tmp_path: Path, name: bytes) -> None:
     source, target = tmp_path / "source", tmp_path / "target"
     for root in (source, target):
         (root / "d").mkdir(parents=True)
-    directory = os.fsencode(target / "d")
-    # as rsync makes it: no second dot, and cut to 255 bytes without cutting a character
-    short = name.removeprefix(b".")[:246].decode("utf-8", "ignore").encode() if len(name) > 240 else name
-    temporary = b"." + short.removeprefix(b".") + b".aZ09bc"
-    others = {name, b"other", b".other.aZ09bc", b".a.aZ09bcd", b".a.aZ09-c", b"a.aZ09bc"}
-    for entry in {temporary, *others}:
+    others = {b"other", b".other.aZ09bc", b".a.aZ09bcd", b".a.aZ09-c", b"a.aZ09bc"}
+    for entry in {name, *others}:
         (target / "d" / os.fsdecode(entry)).touch()
     run = leftover_run(commands(target=local_target(str(target)), delete=Delete.NEVER), b"d/" + name)
     subprocess.run(run.arguments, input=run.stdin, cwd=source, env=environment(), check=True)
-    assert set(os.listdir(directory)) == others
+    assert set(os.listdir(os.fsencode(target / "d"))) == others
 
 
 def test_levels_remove_leftovers_where_they_delete_without_filters() -> None:

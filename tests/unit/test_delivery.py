@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.comparing import age, tree
@@ -14,6 +15,7 @@ from helpers.fakersync import FakeRsync
 from helpers.looping import run_until
 from helpers.syncs import PLAIN_RSYNC, local_target, make_sync
 
+from lsyncd_sd.config.model import Delete
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.plan.change import Change, Depth, Sign
 from lsyncd_sd.service.callbacks import Callbacks
@@ -37,7 +39,7 @@ LARGE = 10_000
 class Case:
     """A delivery from a source with one old file, and what it told."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **changes: Any) -> None:
         self.source, self.target = folder / "source", folder / "target"
         self.source.mkdir()
         (self.source / "file").write_text("old")
@@ -54,16 +56,18 @@ class Case:
             delay=DELAY,
             batch_size_limit=LARGE,
             rsync=replace(PLAIN_RSYNC, binary=str(self.rsync.path)),
+            **changes,
         )
         filters, gate = sync.make_filter(), SourceGate(sync.source)
         links = LinkedNames(self.loop, gate.open, filters)
         self.side = SourceSide(filters, gate, links, lambda: True, lambda: True, lambda: ())
         journal = Journal(self, Priority.DEBUG)
+        self.store = Store(folder / "state", sync)
         self.delivery = Delivery(
             self.loop,
             sync,
             self.side,
-            Store(folder / "state", sync),
+            self.store,
             Checkpoints(folder / "state", sync),
             Locks(folder / "locks"),
             folder,
@@ -100,11 +104,35 @@ class Case:
 
 
 @pytest.fixture
-def case(tmp_path: Path) -> Iterator[Case]:
-    case = Case(tmp_path)
+def case(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Case]:
+    """A delivery; a test's parameter for it are settings of its sync."""
+    case = Case(tmp_path, **getattr(request, "param", {}))
     yield case
     run_until(case.loop, lambda: case.delivery._task is None, "nothing runs")
     case.loop.close()
+
+
+def test_an_end_in_order_is_remembered(case: Case) -> None:
+    case.start()
+    case.run_until_mirrored(case.delivery.stamp())
+    assert case.store.load().is_unclean
+    stopped: list[bool] = []
+    case.delivery.stop(0, lambda: stopped.append(case.store.load().is_unclean))
+    assert stopped == [False]
+
+
+@pytest.mark.parametrize("case", [{"delete": Delete.NEVER}], indirect=True)
+def test_an_end_that_cuts_something_short_is_not_in_order(case: Case) -> None:
+    case.start()
+    case.run_until_mirrored(case.delivery.stamp())
+    case.rsync.become("gate")
+    case.change("file", "new")
+    case.delivery.expedite()
+    run_until(case.loop, case.rsync.is_gated, "it sends")
+    stopped: list[bool] = []
+    case.delivery.stop(0, lambda: stopped.append(case.store.load().is_unclean))
+    run_until(case.loop, lambda: stopped, "it stops")
+    assert stopped == [True]
 
 
 def test_a_full_sync_counts_before_its_first_command(case: Case) -> None:

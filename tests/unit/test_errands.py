@@ -56,6 +56,24 @@ MARKS: Marks = {b"a": Mark(Depth.ENTRY, exact=True)}
 
 
 @dataclass
+class FakeLeftovers:
+    """Notes where temporary files are expected on the target, and whether there may be any."""
+
+    there: bool = False
+    expected: list[Marks] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return self.there
+
+    def expect(self, marks: Marks) -> None:
+        self.expected.append(marks)
+
+    def forget(self) -> None:
+        self.there = False
+        self.expected.clear()
+
+
+@dataclass
 class FakeMirror:
     """A mirror that notes what it is asked for; its steps need no process."""
 
@@ -68,6 +86,7 @@ class FakeMirror:
     asked: list[Any] = field(default_factory=list)
     allowances: list[int | None] = field(default_factory=list)
     used: list[Identity | None] = field(default_factory=list)
+    leftovers: FakeLeftovers = field(default_factory=FakeLeftovers)
 
     on_run: Any = None
     reached: Verdict = field(default_factory=lambda: OK)
@@ -76,6 +95,9 @@ class FakeMirror:
         self.asked.append("reach")
         return self.reached
         yield
+
+    def close(self) -> None:
+        self.asked.append("close")
 
     def moved(self, moves: Sequence[Move], unconfirmed: Sequence[Move]) -> None:
         self.asked.append(("moved", len(moves), len(unconfirmed)))
@@ -122,6 +144,11 @@ class FakeMirror:
     def batch(self, marks: Marks) -> Steps[Report]:
         self.asked.append(("batch", marks))
         self.allowances.append(self.commands.allowance)
+        return self.result
+        yield
+
+    def large(self, marks: Marks) -> Steps[Report]:
+        self.asked.append(("large", marks))
         return self.result
         yield
 
@@ -273,7 +300,7 @@ def test_the_first_full_sync_may_create_the_target(case: Case) -> None:
     assert case.begun == 1
     source = identity_of(os.fsencode(case.source))
     assert case.remembered() == Record(
-        Memory(source, True, frozenset(), TARGET), is_ours=True, was_mirrored=True
+        Memory(source, True, frozenset(), TARGET), is_ours=True, was_mirrored=True, is_unclean=True
     )
 
 
@@ -438,13 +465,13 @@ def test_a_probe_that_fails_ends_it(case: Case) -> None:
     case.mirror.traits = Report(Verdict(Outcome.CONNECTION, "gone", 255), is_whole=True)
     assert case.full_sync() is case.mirror.traits
     assert ("full sync", True) not in case.mirror.asked
-    assert case.remembered() == Record(is_ours=True)
+    assert case.remembered() == Record(is_ours=True, is_unclean=True)
 
 
 def test_a_full_sync_that_fails_as_a_whole_is_not_remembered(case: Case) -> None:
     case.mirror.result = Report(Verdict(Outcome.FAIL, "no", 1), is_whole=True)
     assert case.full_sync() is case.mirror.result
-    assert case.remembered() == Record(is_ours=True)
+    assert case.remembered() == Record(is_ours=True, is_unclean=True)
 
 
 def test_a_full_sync_that_fails_in_part_has_mirrored(case: Case) -> None:
@@ -1003,6 +1030,91 @@ def test_a_slot_is_given_back_also_when_it_is_held(case: Case) -> None:
     before = os.listdir("/proc/self/fd")
     refused(case)
     assert os.listdir("/proc/self/fd") == before
+
+
+# what a killed process has left
+
+
+EVERYWHERE = {b"": Mark(Depth.SUBTREE, exact=False)}
+
+
+def test_a_first_full_sync_expects_nothing_on_a_target_that_is_not_ours(case: Case) -> None:
+    case.full_sync()
+    assert case.mirror.leftovers.expected == []
+
+
+def test_after_a_kill_a_full_sync_expects_it_everywhere(case: Case) -> None:
+    case.mirror.result = Report(Verdict(Outcome.KILLED, "", -9), is_whole=True)
+    case.full_sync()
+    case.restart()
+    case.full_sync()
+    assert case.mirror.leftovers.expected == [EVERYWHERE]
+    case.full_sync()
+    assert case.mirror.leftovers.expected == [EVERYWHERE], "from now on it is known where"
+
+
+def test_after_a_kill_before_anything_was_sent_nothing_is_expected(case: Case) -> None:
+    case.empty()
+    case.mirror.would_be_deleted = 1
+    refused(case)
+    case.restart()
+    (case.source / "file").touch()
+    case.mirror.would_be_deleted = 0
+    case.full_sync()
+    assert case.mirror.leftovers.expected == []
+
+
+def test_after_a_kill_a_rescan_says_where_it_was(known: Case) -> None:
+    assert known.remembered().is_unclean
+    known.errands.expect_leftovers(MARKS)
+    assert known.mirror.leftovers.expected == [MARKS]
+    # After an overflow nobody was killed.
+    known.errands.expect_leftovers(MARKS)
+    known.full_sync()
+    assert known.mirror.leftovers.expected == [MARKS]
+
+
+@pytest.mark.parametrize("run", ["full_sync", "batch", "large"])
+def test_from_the_first_run_on_until_an_end_in_order_it_is_unclean(known: Case, run: str) -> None:
+    known.errands.expect_leftovers({})
+    known.errands.close()
+    assert not known.remembered().is_unclean
+    known.restart()
+    match run:
+        case "full_sync":
+            known.full_sync()
+        case "batch":
+            known.batch()
+        case "large":
+            finish(known.errands.large(MARKS))
+    assert known.remembered().is_unclean
+    known.restart()
+    known.errands.expect_leftovers(MARKS)
+    assert known.mirror.leftovers.expected == [MARKS]
+
+
+def test_what_could_not_be_removed_is_looked_for_by_the_next_process(known: Case) -> None:
+    known.errands.expect_leftovers({})
+    known.mirror.leftovers.there = True
+    known.errands.close()
+    assert known.remembered().is_unclean
+
+
+def test_a_process_that_came_to_nothing_leaves_it_to_the_next(known: Case) -> None:
+    known.errands.close()
+    known.restart()
+    known.errands.expect_leftovers(MARKS)
+    assert known.mirror.leftovers.expected == [MARKS]
+
+
+def test_nothing_is_expected_on_a_target_that_took_the_place_of_ours(known: Case) -> None:
+    known.mirror.answers = [Identity(8, 7)]
+    known.mirror.leftovers.there = True
+    token = refused(known)
+    assert known.mirror.leftovers
+    known.errands.accept(token)
+    known.full_sync()
+    assert not known.mirror.leftovers and known.mirror.leftovers.expected == []
 
 
 def test_the_gate_lets_nobody_in_before_somebody_watches(tmp_path: Path) -> None:

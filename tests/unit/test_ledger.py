@@ -206,4 +206,4 @@ def test_outside_of_a_batch_nothing_is_written_down(kept: Case) -> None:
 
 
 def test_it_is_known_what_each_shape_may_change() -> None:
-    assert set(Shape) - set(_TOUCHES) == {Shape.FULL, Shape.PROBE}
+    assert set(Shape) - set(_TOUCHES) == {Shape.FULL, Shape.PROBE, Shape.SEARCH}

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import pytest
 from helpers.house import (
+    CONTENT,
     ENTRY,
     EXACT_ENTRY,
     EXACT_SUBTREE,
@@ -26,6 +27,7 @@ from lsyncd_sd.config.model import Delete
 from lsyncd_sd.config.target import parse_target
 from lsyncd_sd.mirror import process
 from lsyncd_sd.mirror.outcome import Outcome
+from lsyncd_sd.mirror.report import Report
 from lsyncd_sd.plan.batch import Mark
 from lsyncd_sd.plan.deletions import Deletions
 
@@ -222,6 +224,102 @@ def test_its_temporary_file_is_removed_and_no_other(
     assert is_good(house.do(mirror.batch(report.failed)))
     assert sorted(os.listdir(house.target / "d")) == sorted([name, *kept])
     assert (house.target / path).read_text() == "new"
+
+
+# What the source, and the sync's filters, say of names that look like temporary ones.
+OURS = ("d/.a.aZ09bc", "d/e/.b.aZ09bc", "d/.dot.aZ09bc")
+FOREIGN = (
+    "d/.nobody.aZ09bc",  # of no file
+    "d/.e.aZ09bc",  # of a directory
+    "d/.hidden.aZ09bc",  # of a file that is not sent
+    "d/.own.aZ09bc",  # the source has it, too, and hides it
+    "d/.a.directory",
+    "d/.a.aZ09bc.d/.a.aZ09bc",  # in a directory that only the target has
+    "d/.a.aZ09b",
+    "d/a.aZ09bc",
+)
+KILLED = "if [ -e $here/break ]; then kill -KILL $$; fi; exec rsync"
+
+
+def make_leftovers(house: House) -> None:
+    """Let both trees hold something, and the target what a killed rsync has left, and what others keep."""
+    for name in ("d/a", "d/e/b", "d/.dot", "d/hidden", "d/own", "d/.own.aZ09bc"):
+        house.write(name)
+    for name in (*OURS, *FOREIGN):
+        house.on_target(name)
+    (house.target / "d/.a.aZ09cd").mkdir()
+
+
+def left(house: House) -> set[str]:
+    """Return what of that is still there."""
+    return {name for name in (*OURS, *FOREIGN) if (house.target / name).exists()}
+
+
+@pytest.mark.parametrize(
+    ("marks", "removed"),
+    [
+        (None, OURS),
+        ({b"d": EXACT_SUBTREE}, OURS),
+        ({b"d": CONTENT}, ("d/.a.aZ09bc", "d/.dot.aZ09bc")),
+        ({b"d/e": EXACT_SUBTREE}, ("d/e/.b.aZ09bc",)),
+        ({b"d/a": EXACT_ENTRY}, ("d/.a.aZ09bc",)),
+    ],
+    ids=["full sync", "subtree", "content", "subtree below", "entry"],
+)
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_what_a_killed_run_left_is_found_and_nothing_else(
+    house: House, marks: dict[bytes, Mark] | None, removed: tuple[str, ...], is_remote: bool
+) -> None:
+    make_leftovers(house)
+    changes = house.remote_target() if is_remote else {}
+    mirror = house.mirror("hidden", ".own.*", delete=Delete.NEVER, **house.program(KILLED), **changes)
+
+    def run() -> Report:
+        steps = mirror.full_sync(may_create=False, sample=None) if marks is None else mirror.batch(marks)
+        return house.do(steps)
+
+    (house.base / "break").touch()
+    assert run().verdict.outcome is Outcome.KILLED
+    (house.base / "break").unlink()
+    assert is_good(run())
+    assert left(house) == {*OURS, *FOREIGN} - {*removed}
+    assert (house.target / "d/.a.aZ09cd").is_dir()
+
+
+@pytest.mark.parametrize("kind", [Delete.NEVER, Delete.ALWAYS])
+def test_filters_that_protect_do_not_keep_them(house: House, kind: Delete) -> None:
+    house.write("d/a")
+    house.on_target("d/.a.aZ09bc")
+    mirror = house.mirror(".*", delete=kind)
+    mirror.leftovers.expect({b"": SUBTREE})
+    assert is_good(house.do(mirror.full_sync(may_create=False, sample=None)))
+    assert os.listdir(house.target / "d") == ["a"]
+
+
+def test_there_is_no_backup_of_them(house: House) -> None:
+    house.write("d/a")
+    house.on_target("d/.a.aZ09bc")
+    flags = (*PLAIN_RSYNC.flags, "-b", "--backup-dir=.old", "--suffix=~")
+    mirror = house.mirror(delete=Delete.NEVER, rsync=replace(PLAIN_RSYNC, flags=flags))
+    mirror.leftovers.expect({b"": SUBTREE})
+    assert is_good(house.do(mirror.full_sync(may_create=False, sample=None)))
+    assert os.listdir(house.target) == ["d"]
+    assert os.listdir(house.target / "d") == ["a"]
+
+
+@needs_root
+def test_what_cannot_be_read_keeps_no_others_from_being_found(house: House) -> None:
+    house.write("d/a")
+    (house.source / "closed").mkdir(mode=0o700)
+    house.on_target("d/.a.aZ09bc")
+    for path in (house.target, house.target / "d"):
+        os.chown(path, NOBODY, NOBODY)
+    mirror = house.mirror(delete=Delete.NEVER, **house.program(AS_NOBODY))
+    mirror.leftovers.expect({b"": SUBTREE})
+    report = house.do(mirror.full_sync(may_create=False, sample=None))
+    assert report.failed.keys() == {b"", b"closed"}
+    assert os.listdir(house.target / "d") == ["a"]
+    assert mirror.commands.unreadable == {b"closed"}
 
 
 # ---- what is found out by trying

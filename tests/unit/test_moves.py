@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Tests of plan/moves.py: what can still be moved where something was not, and what goes along."""
+"""Tests of plan/moves.py: what can still be moved where something was not."""
 
 from __future__ import annotations
 
 import pytest
 
 from lsyncd_sd.plan.change import Move
-from lsyncd_sd.plan.moves import Blocked, moved_along
+from lsyncd_sd.plan.moves import Blocked
 
 
 def move(old: str, new: str) -> Move:
@@ -44,25 +44,3 @@ def test_a_move_blocks_both_its_names() -> None:
     blocked.add(move("a", "b/c"))
     free, left = blocked.take_out([move("a/x", "x"), move("y", "b/c"), move("z", "b/d")])
     assert (free, left) == ([move("z", "b/d")], [move("a/x", "x"), move("y", "b/c")])
-
-
-@pytest.mark.parametrize(
-    ("paths", "moves", "unconfirmed", "expected"),
-    [
-        ("a b", ["a c"], [], "b c"),
-        ("d/x d2/x", ["d e"], [], "e/x d2/x"),
-        ("d/x", ["d e", "e/x y"], [], "y"),
-        ("d/x", ["d e", "e f"], ["d e"], "d/x f/x"),
-        ("d/x", ["d e", "e f"], ["e f"], "e/x f/x"),
-        ("", ["d e"], [], ""),
-    ],
-)
-def test_where_paths_are_after_moves(
-    paths: str, moves: list[str], unconfirmed: list[str], expected: str
-) -> None:
-    found = moved_along(
-        paths.encode().split(),
-        [move(*text.split()) for text in moves],
-        [move(*text.split()) for text in unconfirmed],
-    )
-    assert found == set(expected.encode().split())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lsyncd_sd.mirror.outcome import PATIENCE, BackOff, Outcome, Patience, judge
+from lsyncd_sd.mirror.outcome import PATIENCE, BackOff, Outcome, Patience, judge, never_began
 from lsyncd_sd.mirror.process import Result, environment
 
 
@@ -228,9 +228,9 @@ def test_a_restricted_target(line: bytes) -> None:
     assert outcome(23, line) is Outcome.PARTIAL
 
 
-def test_other_refusals_of_rrsync_are_not_tried_again_without_s() -> None:
+def test_other_refusals_of_rrsync_are_for_good() -> None:
     line = b"/usr/bin/rrsync error: option --delete has been disabled on this server.\n"
-    assert outcome(12, line + closing(12)) is Outcome.CONNECTION
+    assert outcome(12, line + closing(12)) is Outcome.FAIL
 
 
 # ---- real ones
@@ -265,6 +265,49 @@ def test_a_real_rsync_at_its_target(tmp_path: Path, target: str, expected: Outco
         check=False,
     )
     assert outcome(completed.returncode, completed.stderr) is expected
+
+
+@pytest.mark.parametrize(
+    ("target", "options"),
+    [
+        ("host:/target", ["-e", "sh -c 'head -c 1 > /dev/null; exit 255'"]),
+        ("host:/target", ["-e", "/nowhere/ssh"]),
+        ("rsync://127.0.0.1:1/module", []),
+    ],
+)
+def test_a_real_rsync_that_gets_no_answer(tmp_path: Path, target: str, options: list[str]) -> None:
+    completed = subprocess.run(
+        ["rsync", *options, "-r", "--", "./", target],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        check=False,
+    )
+    assert never_began(result(completed.returncode, completed.stderr)), completed.stderr
+
+
+def test_whom_a_daemon_does_not_let_in_has_done_nothing() -> None:
+    assert never_began(result(5, b"@ERROR: max connections (1) reached -- try again later\n"))
+    assert never_began(result(35))
+
+
+@pytest.mark.parametrize(
+    "errors",
+    [
+        b"",
+        b"rsync: connection unexpectedly closed (66 bytes received so far) [generator]\n",
+        b"rsync: connection unexpectedly closed (70 bytes received so far) [sender]\n",
+        b"rsync: [sender] write error: Broken pipe (32)\n",
+    ],
+)
+def test_a_run_that_got_an_answer_may_have_done_something(errors: bytes) -> None:
+    assert not never_began(result(12, errors + closing(12)))
+
+
+def test_what_we_ended_ourselves_may_have_done_something() -> None:
+    errors = b"rsync: connection unexpectedly closed (0 bytes received so far) [sender]\n"
+    assert never_began(result(20, errors))
+    assert not never_began(result(20, errors, cut_short=True))
 
 
 # ---- messages for people

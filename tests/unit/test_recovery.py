@@ -16,6 +16,7 @@ from helpers.syncs import local_target, make_sync
 
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.loop import Loop
+from lsyncd_sd.plan.batch import Mark, Marks
 from lsyncd_sd.plan.change import Change, Depth
 from lsyncd_sd.plan.filters import Filter
 from lsyncd_sd.service import recovery
@@ -42,7 +43,7 @@ class OneTarget:
         self.patient = Patient(
             journal=Journal(self, Priority.DEBUG).about(sync.target.text),
             load=self.checkpoints.load,
-            begins=lambda reason, *_more: self.told.append(f"begins: {reason}"),
+            begins=self._begins,
             take=self._take,
             proceed=lambda: self.on_take(),
             ends=lambda: self.told.append("ends"),
@@ -51,6 +52,10 @@ class OneTarget:
             pending=lambda: self.pending,
         )
 
+    def _begins(self, reason: str, intents: Marks) -> None:
+        self.told.append(f"begins: {reason}")
+        self.intents = intents
+
     def _take(self, changes: list[Change]) -> None:
         self.found += changes
 
@@ -58,10 +63,10 @@ class OneTarget:
         self.told.append(f"compare: {reason}")
         self.on_compare()
 
-    def remember(self) -> None:
+    def remember(self, dirty: Marks | None = None) -> None:
         """Make a checkpoint of before all that there is."""
         before = Moment.now()._replace(realtime=1)
-        self.checkpoints.begin(before, ground.look(self.source), [], {})()
+        self.checkpoints.begin(before, ground.look(self.source), [], dirty or {})()
         self.checkpoints.commit()
 
     @property
@@ -126,6 +131,14 @@ def test_all_that_changed_is_found(case: Case) -> None:
     files = {Change(b"%d" % number, Depth.ENTRY, True) for number in range(20)}
     assert set(case.found) == files | {Change(b"", Depth.ENTRY | Depth.LEVEL, False)}
     assert case.entries[-1].event is Event.RESCANNED
+
+
+def test_what_runs_were_at_or_are_to_repeat_is_told(case: Case) -> None:
+    failed, begun = {b"1": Mark(Depth.SUBTREE, exact=True)}, {b"2": Mark(Depth.ENTRY, exact=True)}
+    case.remember(failed)
+    case.checkpoints.intend(begun)
+    case.begin("it was away")
+    assert case.intents == failed | begun
 
 
 def test_it_waits_while_enough_changes_wait(case: Case) -> None:

@@ -28,6 +28,7 @@ FULL = Record(
     is_ours=True,
     was_mirrored=True,
     is_stopped=True,
+    is_unclean=True,
     entries=1234,
     peak=2345,
     nanoseconds=False,
