@@ -80,7 +80,9 @@ class Aftermath:
             run.paths if named_below else frozenset(),
             (os.fsencode(self._commands.source_root), self._target),
         )
-        return replace(named, complete=named.complete and not result.errors_cut)
+        # Where nothing is named, nobody knows what failed.
+        is_complete = named.complete and bool(named.paths) and not result.errors_cut
+        return replace(named, complete=is_complete)
 
     def _failed_in_part(self, run: Run, named: Attribution) -> dict[bytes, Mark]:
         """Return what of a run with exit status 23 must be tried again.
@@ -103,7 +105,7 @@ class Aftermath:
             # A link that leads nowhere, where links are followed: with it left out, the level can delete.
             self._commands.unreadable |= named.unsent - run.paths
             return {path: Mark(Depth.LEVEL, exact=False) for path in run.paths}
-        if named.complete and entries:
+        if named.complete:
             return entries
         return {path: Mark(Depth.ENTRY, run.shape is Shape.EXACT_ENTRIES) for path in run.paths}
 

@@ -71,6 +71,17 @@ class FakeRsync:
             return bool(waiting) and Path("/proc", waiting).exists()
         return False
 
+    def waiting_arguments(self) -> list[str]:
+        """Return the command line of the run that waits."""
+        return (self._waiting() / "cmdline").read_text().split("\0")
+
+    def waiting_list(self) -> bytes:
+        """Return what the run that waits is to read on its standard input."""
+        return (self._waiting() / "fd" / "0").read_bytes()
+
+    def _waiting(self) -> Path:
+        return Path("/proc", (self._folder / "waiting").read_text().strip())
+
     def wait_until_gated(self) -> None:
         """Wait until a run waits for `let_go`."""
         wait_until(self.is_gated, "a run of rsync waits")

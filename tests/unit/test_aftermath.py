@@ -3,14 +3,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from helpers.bench import (
     ALL_SHAPES,
+    CONTENT,
+    EXACT_CONTENT,
     EXACT_ENTRY,
     EXACT_SUBTREE,
+    LEVEL,
+    LOOSE_CONTENT,
     LOOSE_ENTRY,
     LOOSE_LEVEL,
     LOOSE_SUBTREE,
@@ -22,6 +27,8 @@ from helpers.bench import (
 from lsyncd_sd.config.model import Delete
 from lsyncd_sd.loop import Loop
 from lsyncd_sd.mirror.outcome import Outcome
+from lsyncd_sd.mirror.process import Result
+from lsyncd_sd.plan.batch import Mark
 
 
 @pytest.fixture
@@ -143,8 +150,9 @@ def test_what_the_target_refused_is_an_entry(bench: Bench) -> None:
     assert report.failed == {b"new": LOOSE_SUBTREE, b"new/file": EXACT_ENTRY}
 
 
-def test_a_subtree_with_messages_that_name_nothing_stays_exact(bench: Bench) -> None:
-    report = bench.batch({b"new": EXACT_SUBTREE, b"again": LOOSE_SUBTREE}, *2 * [ended(23, b"what?\n")])
+@pytest.mark.parametrize("errors", [b"what?\n", b"rsync error: some files were not sent (code 23)\n", b""])
+def test_a_subtree_with_messages_that_name_nothing_stays_exact(bench: Bench, errors: bytes) -> None:
+    report = bench.batch({b"new": EXACT_SUBTREE, b"again": LOOSE_SUBTREE}, *2 * [ended(23, errors)])
     assert report.failed == {b"new": EXACT_SUBTREE, b"again": LOOSE_SUBTREE}
 
 
@@ -192,3 +200,115 @@ def test_exit_codes_can_be_given_another_meaning(
     bench = Bench(source, loop, monkeypatch, exit_codes=((23, "ok"),))
     report = bench.batch({b"d/file": EXACT_ENTRY}, ended(23, b"never mind\n"))
     assert report.verdict.outcome is Outcome.OK and not report.failed
+
+
+# ---- a directory of which all entries are sent
+
+# As the collator makes them of a directory with very many dirty entries.
+EXACT_WHOLE, LOOSE_WHOLE = Mark(CONTENT | LEVEL, True), Mark(CONTENT | LEVEL, False)
+WHOLE = {b"d": EXACT_WHOLE, b"new": LOOSE_WHOLE}
+
+FULL_DISK = b'rsync: [receiver] write failed on "/target/d/file": No space left on device (28)\n'
+
+
+def test_its_entries_are_sent_and_then_what_is_gone_is_deleted(bench: Bench) -> None:
+    assert not bench.batch(WHOLE).failed
+    assert bench.runs.seen == [
+        ("-d -I", [b"./d/"]),
+        ("-d", [b"./new/"]),
+        ("-d --existing --delete", [b"./d/", b"./new/"]),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "what"),
+    [
+        ("source/d/file", "[sender] send_files failed to open"),
+        ("target/d/file", "[generator] chgrp"),
+        ("target/d/folder", "[generator] recv_generator: mkdir"),
+    ],
+)
+def test_only_the_entries_that_are_named_are_tried_again(bench: Bench, path: str, what: str) -> None:
+    path = path.replace("source", str(bench.source)).replace("target", "/target")
+    errors = f'rsync: {what} "{path}" failed: Permission denied (13)\n'.encode()
+    report = bench.batch(WHOLE, ended(23, errors))
+    assert (report.is_whole, report.verdict.outcome) == (False, Outcome.PARTIAL)
+    name = os.path.relpath(path, bench.source if "source" in path else "/target")
+    assert report.failed == {name.encode(): EXACT_ENTRY}
+    assert len(bench.runs.seen) == 3, "the rest goes on"
+
+
+def test_under_the_name_of_its_temporary_file_an_entry_is_known_too(bench: Bench) -> None:
+    errors = b'rsync: [receiver] mkstemp "/target/d/.file.aZ09bc" failed: Permission denied (13)\n'
+    failed = bench.batch(WHOLE, ended(23, errors)).failed
+    assert failed[b"d/file"] == EXACT_ENTRY and b"d" not in failed
+
+
+@pytest.mark.parametrize(("number", "again"), [(0, EXACT_CONTENT), (1, LOOSE_CONTENT)])
+def test_one_that_cannot_be_read_is_tried_again_whole(bench: Bench, number: int, again: Mark) -> None:
+    path = list(WHOLE)[number]
+    errors = bench.unreadable(path.decode(), "[sender] opendir")
+    assert bench.batch(WHOLE, *[ended()] * number, ended(23, errors)).failed == {path: again}
+
+
+@pytest.mark.parametrize("errors", [b"rsync: something else\n", b""])
+@pytest.mark.parametrize(("number", "again"), [(0, EXACT_CONTENT), (1, LOOSE_CONTENT)])
+def test_if_nobody_knows_what_failed_it_is_all(
+    bench: Bench, number: int, again: Mark, errors: bytes
+) -> None:
+    path = list(WHOLE)[number]
+    assert bench.batch(WHOLE, *[ended()] * number, ended(23, errors)).failed == {path: again}
+
+
+def test_what_is_named_beside_what_is_not_stays_exact(bench: Bench) -> None:
+    report = bench.batch({b"new": LOOSE_WHOLE}, ended(23, bench.unreadable("new/file") + b"what?\n"))
+    assert report.failed == {b"new": LOOSE_CONTENT, b"new/file": EXACT_ENTRY}
+
+
+def test_messages_that_were_cut_do_not_tell_all(bench: Bench) -> None:
+    result = ended(23, bench.unreadable("d/file"), errors_cut=True)
+    assert bench.batch({b"d": EXACT_WHOLE}, result).failed == {b"d": EXACT_CONTENT, b"d/file": EXACT_ENTRY}
+
+
+def test_what_vanished_from_it_is_looked_at_again(bench: Bench) -> None:
+    errors = f'file has vanished: "{bench.source}/d/file"\n'.encode()
+    report = bench.batch(WHOLE, ended(24, errors))
+    assert (report.again, report.failed, report.is_whole) == ({b"d/file": EXACT_ENTRY}, {}, False)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+@pytest.mark.parametrize(
+    ("result", "outcome"),
+    [
+        (ended(12), Outcome.CONNECTION),
+        (ended(30), Outcome.CONNECTION),
+        (ended(255, b"ssh: no route to host\n"), Outcome.CONNECTION),
+        (ended(-9), Outcome.KILLED),
+        (ended(20), Outcome.KILLED),
+        (ended(0, was_cut_short=True), Outcome.CUT_SHORT),
+        (ended(11, FULL_DISK), Outcome.TARGET_FULL),
+        (ended(23, FULL_DISK), Outcome.TARGET_FULL),
+        (ended(11, b"rsync: write failed: Input/output error (5)\n"), Outcome.FAIL),
+        (ended(1), Outcome.FAIL),
+        (ended(25), Outcome.BRAKE),
+    ],
+)
+@pytest.mark.parametrize("delete", Delete)
+def test_what_fails_as_a_whole_is_all_tried_again(
+    source: Path,
+    loop: Loop,
+    monkeypatch: pytest.MonkeyPatch,
+    delete: Delete,
+    result: Result,
+    outcome: Outcome,
+    number: int,
+) -> None:
+    bench = Bench(source, loop, monkeypatch, delete=delete)
+    marks = {**WHOLE, b"d/gone": EXACT_ENTRY, b"touched": EXACT_ENTRY}
+    report = bench.batch(marks, *[ended()] * (number + 1), result)
+    assert (report.is_whole, report.verdict.outcome) == (True, outcome)
+    assert report.failed == marks
+    assert len(bench.runs.seen) == number + 2, "nothing is deleted any more"
+    # What was half-written goes: with the level that belongs to such a mark, or it is searched for.
+    broke_off = outcome not in (Outcome.FAIL, Outcome.BRAKE)
+    assert bool(bench.mirror.leftovers) is (broke_off and delete is not Delete.ALWAYS)
