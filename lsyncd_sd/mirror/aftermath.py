@@ -23,9 +23,10 @@ _LISTED_SHAPES = frozenset(
     {Shape.LARGE, Shape.EXACT_ENTRIES, Shape.ENTRIES, Shape.EXACT_SUBTREES, Shape.SUBTREES}
 )
 _CONTENT_SHAPES = frozenset({Shape.EXACT_CONTENTS, Shape.CONTENTS})
+_LEVEL_SHAPES = frozenset({Shape.LEVELS, Shape.UNREAD_LEVELS})
 
 # Their messages are about what lies below the listed paths, too.
-_SHAPES_NAMING_BELOW = RECURSIVE_SHAPES | _CONTENT_SHAPES | {Shape.LEVELS}
+_SHAPES_NAMING_BELOW = RECURSIVE_SHAPES | _CONTENT_SHAPES | _LEVEL_SHAPES
 
 # After these the run did not come to its end, and a temporary file may be left behind on the target.
 _BROKEN_OFF = frozenset({Outcome.KILLED, Outcome.CUT_SHORT, Outcome.CONNECTION, Outcome.TARGET_FULL})
@@ -101,13 +102,21 @@ class Aftermath:
         if run.shape in _CONTENT_SHAPES:
             mark = Mark(Depth.CONTENT, run.shape is Shape.EXACT_CONTENTS)
             return entries | dict.fromkeys(named.unsent & run.paths if named.complete else run.paths, mark)
-        if run.shape is Shape.LEVELS:
-            # A link that leads nowhere, where links are followed: with it left out, the level can delete.
-            self._commands.unreadable |= named.unsent - run.paths
+        if run.shape in _LEVEL_SHAPES:
+            self._note_unread(run, named)
             return {path: Mark(Depth.LEVEL, exact=False) for path in run.paths}
         if named.complete:
             return entries
         return {path: Mark(Depth.ENTRY, run.shape is Shape.EXACT_ENTRIES) for path in run.paths}
+
+    def _note_unread(self, run: Run, named: Attribution) -> None:
+        """Because of these nothing was deleted in any of the levels: next time, the others go without."""
+        # A link that leads nowhere, where links are followed: with it left out, the level can delete.
+        self._commands.unreadable |= named.unsent - run.paths
+        unread = (named.unsent | parents_of(named.unsent)) & run.paths
+        if named.complete:
+            self._commands.unread_levels -= run.paths
+        self._commands.unread_levels |= unread
 
 
 def _levels_above(paths: Set[bytes]) -> dict[bytes, Mark]:

@@ -37,6 +37,7 @@ class Shape(enum.Enum):
     EXACT_CONTENTS = "exact contents"
     CONTENTS = "contents"
     LEVELS = "levels"
+    UNREAD_LEVELS = "unread levels"
     LARGE = "large files"
     FULL = "full sync"
     SEARCH = "search for temporary files"
@@ -92,7 +93,8 @@ class Commands:
 
     `traits` may be replaced as more is found out; `source_root` is the real path of the source, which is
     known once it was opened. `unreadable`: what could not be read lately; recursive runs leave it out,
-    because rsync skips every deletion of a run that could not read some directory. `owes_deletions`: a full
+    because rsync skips every deletion of a run that could not read some directory. `unread_levels`: those of
+    the levels of late; they have a run of their own, for the same reason. `owes_deletions`: a full
     sync that should have deleted did not come to it, so its repetition has to. `allowance`: how many entries
     a run may delete, None for any number. `in_lane`: the large files that a run of their own sends now.
     `connection`: an ssh that goes over a connection that is kept, None to log in for each command.
@@ -104,6 +106,7 @@ class Commands:
         self.source_root = sync.source
         self.traits = Traits()
         self.unreadable: set[bytes] = set()
+        self.unread_levels: set[bytes] = set()
         self.owes_deletions = False
         self.allowance: int | None = None
         self.in_lane: frozenset[bytes] = frozenset()
@@ -131,12 +134,14 @@ class Commands:
                 return self._list_run(shape, ["-d"], batch.contents, suffix=b"/")
             case Shape.LARGE:
                 return self._list_run(shape, ["-d", "-I"], batch.exact_entries | batch.entries)
-            case Shape.LEVELS:
+            case Shape.LEVELS | Shape.UNREAD_LEVELS:
                 # --existing --ignore-existing: nothing is sent, so no file is read, and one that cannot
                 # be read does not make a level fail each time it is tried (decision 0003).
                 delete = ["--delete"] if self._levels_delete else []
                 options = ["-d", "--existing", "--ignore-existing", *delete]
-                return self._list_run(shape, options, batch.levels, suffix=b"/")
+                are_unread = shape is Shape.UNREAD_LEVELS
+                levels = {path for path in batch.levels if (path in self.unread_levels) is are_unread}
+                return self._list_run(shape, options, levels, suffix=b"/")
             case _:
                 raise ValueError(f"{shape} is not part of a batch")
 
@@ -307,7 +312,8 @@ class Commands:
             return None
         recurses = shape in (Shape.EXACT_SUBTREES, Shape.SUBTREES)
         progress = self._progress() if recurses else ["--info=stats2"]
-        leaves_out = shape is Shape.SUBTREES or (shape is Shape.LEVELS and self._sync.follows_links)
+        is_level = shape in (Shape.LEVELS, Shape.UNREAD_LEVELS)
+        leaves_out = shape is Shape.SUBTREES or (is_level and self._sync.follows_links)
         rules = [] if shape is Shape.LARGE else self._lane_rules()
         rules += self._unreadable_rules() if leaves_out else []
         arguments = [*self._options(rules), *options, *self._list_options(), *self._max_delete(), *progress]

@@ -44,6 +44,7 @@ _BATCH_SHAPES = (
     Shape.EXACT_CONTENTS,
     Shape.CONTENTS,
     Shape.LEVELS,
+    Shape.UNREAD_LEVELS,
 )
 
 
@@ -253,6 +254,8 @@ class RsyncMirror:
             return
         if shape in (Shape.EXACT_ENTRIES, Shape.EXACT_SUBTREES):
             self._forget_read(run.paths)
+        elif shape is Shape.UNREAD_LEVELS:
+            self.commands.unread_levels -= run.paths
         elif shape is Shape.SUBTREES and b"" in run.paths:
             self.commands.owes_deletions = False
 
@@ -277,6 +280,9 @@ class RsyncMirror:
             for path in self.commands.unreadable
             if source.kind(path) is not Kind.MISSING
             and not (self._sync.follows_links and source.leads_somewhere(path))
+        }
+        self.commands.unread_levels = {
+            path for path in self.commands.unread_levels if source.kind(path) is Kind.DIRECTORY
         }
 
     def _batch_run(self, marks: Marks, shape: Shape) -> Run | None:

@@ -35,6 +35,7 @@ _TOUCHES = {
     Shape.CONTENTS: Mark(Depth.CONTENT, exact=False),
     Shape.LARGE: Mark(Depth.ENTRY, exact=True),
     Shape.LEVELS: _LEVEL,
+    Shape.UNREAD_LEVELS: _LEVEL,
     Shape.GONE: _LEVEL,
     Shape.LEFTOVERS: _LEVEL,
 }

@@ -312,3 +312,47 @@ def test_what_fails_as_a_whole_is_all_tried_again(
     # What was half-written goes: with the level that belongs to such a mark, or it is searched for.
     broke_off = outcome not in (Outcome.FAIL, Outcome.BRAKE)
     assert bool(bench.mirror.leftovers) is (broke_off and delete is not Delete.ALWAYS)
+
+
+# ---- levels of which one cannot be read
+
+LEVELS = {b"d": LOOSE_LEVEL, b"new": LOOSE_LEVEL, b"again": LOOSE_LEVEL}
+
+
+def levels(bench: Bench) -> list[list[bytes]]:
+    """Return what the runs of levels had listed; before them, attributes were sent."""
+    assert [shape for shape, _paths in bench.runs.seen[:2]] == ["-d", "-d --existing --delete"]
+    return [paths for _shape, paths in bench.runs.seen[1:]]
+
+
+@pytest.mark.parametrize("name", ["d", "d/file"], ids=["it cannot be listed", "nor what it holds looked at"])
+def test_one_that_cannot_be_read_keeps_the_others_from_deleting_only_once(bench: Bench, name: str) -> None:
+    unread = ended(23, bench.unreadable(name, "[sender] opendir"))
+    assert bench.batch(LEVELS, ended(), unread, unread).failed == LEVELS
+    assert bench.batch(LEVELS, ended(), ended(), unread).failed == {b"d": LOOSE_LEVEL}
+    assert levels(bench) == [[b"./again/", b"./new/"], [b"./d/"]]
+    # it can be read at last
+    assert not bench.batch({b"d": LOOSE_LEVEL}).failed
+    bench.batch(LEVELS)
+    assert levels(bench) == [[b"./again/", b"./d/", b"./new/"]]
+
+
+def test_of_several_that_could_not_be_read_one_can(bench: Bench) -> None:
+    both = bench.unreadable("d", "[sender] opendir") + bench.unreadable("new", "[sender] opendir")
+    unread = ended(23, bench.unreadable("d", "[sender] opendir"))
+    bench.batch(LEVELS, ended(), ended(23, both), ended(23, both))
+    two = {b"d": LOOSE_LEVEL, b"new": LOOSE_LEVEL}
+    assert bench.batch(LEVELS, ended(), ended(), unread).failed == two
+    assert levels(bench) == [[b"./again/"], [b"./d/", b"./new/"]]
+    assert bench.batch(two, ended(), ended(), unread).failed == {b"d": LOOSE_LEVEL}
+    assert levels(bench) == [[b"./new/"], [b"./d/"]]
+
+
+def test_one_that_is_gone_is_forgotten(bench: Bench) -> None:
+    unread = ended(23, bench.unreadable("again", "[sender] opendir"))
+    bench.batch(LEVELS, ended(), unread, unread)
+    (bench.source / "again").rmdir()
+    bench.batch({b"d": LOOSE_LEVEL})
+    (bench.source / "again").mkdir()
+    bench.batch(LEVELS)
+    assert levels(bench) == [[b"./again/", b"./d/", b"./new/"]]

@@ -153,6 +153,18 @@ def test_only_a_full_sync_that_may_create_leaves_out_the_dot() -> None:
 
 
 @pytest.mark.parametrize("delete", Delete)
+def test_levels_that_could_not_be_read_go_apart(delete: Delete) -> None:
+    some = commands(delete=delete)
+    some.unread_levels = {b"level"}
+    assert some.batch_run(BATCH, Shape.LEVELS) is None
+    apart = run_of(Shape.UNREAD_LEVELS, some)
+    some.unread_levels = set()
+    assert some.batch_run(BATCH, Shape.UNREAD_LEVELS) is None
+    together = run_of(Shape.LEVELS, some)
+    assert replace(apart, shape=Shape.LEVELS) == together
+
+
+@pytest.mark.parametrize("delete", Delete)
 def test_leftovers_always_delete(delete: Delete) -> None:
     run = leftover_run(commands(delete=delete), b"d/.a.aZ09bc")
     assert run.arguments == [
@@ -268,7 +280,9 @@ def test_an_empty_list_needs_no_run(shape: Shape) -> None:
     assert commands().batch_run(Batch(), shape) is None
 
 
-@pytest.mark.parametrize("shape", [one for one in Shape if one not in (*BATCH_SHAPES, Shape.LARGE)])
+@pytest.mark.parametrize(
+    "shape", [one for one in Shape if one not in (*BATCH_SHAPES, Shape.LARGE, Shape.UNREAD_LEVELS)]
+)
 def test_other_shapes_are_no_part_of_a_batch(shape: Shape) -> None:
     with pytest.raises(ValueError, match="not part of a batch"):
         commands().batch_run(BATCH, shape)

@@ -193,6 +193,27 @@ def test_a_level_that_cannot_be_read_deletes_nothing(house: House) -> None:
     assert (house.target / "d/file").exists()
 
 
+@needs_root
+@pytest.mark.parametrize("depth", [LEVEL, CONTENT])
+def test_a_directory_that_cannot_be_read_keeps_nothing_alive_elsewhere(house: House, depth: Mark) -> None:
+    for name in ("closed", "open"):
+        house.write(f"{name}/file")
+        house.on_target(f"{name}/gone")
+        os.chown(house.target / name, NOBODY, NOBODY)
+    (house.source / "closed").chmod(0o711)
+    os.chown(house.target, NOBODY, NOBODY)
+    mirror = house.mirror(**house.program(AS_NOBODY))
+    report = house.do(mirror.batch({b"closed": depth, b"open": depth}))
+    assert report.failed.keys() == {b"closed", b"open"}
+    report = house.do(mirror.batch(report.failed))
+    assert report.failed.keys() == {b"closed"}
+    assert not (house.target / "open/gone").exists()
+    assert (house.target / "closed/gone").exists()
+    (house.source / "closed").chmod(0o755)
+    assert is_good(house.do(mirror.batch(report.failed)))
+    assert not (house.target / "closed/gone").exists()
+
+
 # ---- what a killed run leaves behind
 
 BREAKS_OFF = 'if [ -e $here/break ]; then touch "$here/target/d/.a.aZ09bc"; kill -KILL $$; fi; exec rsync'
