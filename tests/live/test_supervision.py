@@ -108,6 +108,18 @@ def manager() -> Iterator[Manager]:
     listening.close()
 
 
+def test_what_a_sync_costs_the_parent(one: Sync, two: Sync, daemon: StartDaemon) -> None:
+    """Three descriptors: tests/unit/test_units.py counts on it."""
+    running = daemon(one.settings())
+    one.wait(running)
+    descriptors = Path(f"/proc/{running.process.pid}/fd")
+    before = len(list(descriptors.iterdir()))
+    running.write("home", text_of(one.settings(), two.settings()))
+    assert running.command("reload").returncode == 0
+    two.wait(running)
+    wait_until(lambda: len(list(descriptors.iterdir())) == before + 3, "it keeps three more open")
+
+
 # ---------------------------------------------------------------------- children that hang or die
 
 
