@@ -183,8 +183,9 @@ def test_a_change_counts_until_its_batch_has_ended_and_no_later_one_does(case: C
 
 
 def test_the_second_look_at_the_whole_tree_counts(case: Case) -> None:
-    """An empty source says nothing about the target's times; the first batch does, and all is compared."""
+    """Whole seconds say nothing about the target's times; the first batch does, and all is compared."""
     (case.source / "file").unlink()
+    os.utime(case.source, (10**9, 10**9))
     case.start()
     case.run_until_mirrored(case.delivery.stamp())
     case.change("file", "new")
