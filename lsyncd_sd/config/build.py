@@ -151,6 +151,10 @@ def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Re
     # watch.
     rules = tuple(dict.fromkeys(rule for options in rsync for rule in options.own_rules))
     common = _common_fields(values, effective, report)
+    # It is no default: each counts where it stands.
+    limit, limit_of_file = (
+        section["max_processes"].value if "max_processes" in section else None for section in (own, defaults)
+    )
     syncs = [
         Sync(
             name=name.value,
@@ -162,6 +166,8 @@ def build_sync(own: Values, defaults: Values, name: Given, stem: str, report: Re
             source_place=own["source"].place,
             target_place=place,
             is_one_of_several=len(targets) > 1,
+            max_processes=limit,
+            max_processes_of_file=limit_of_file,
             **common,
         )
         for (target, place), options in zip(placed, rsync, strict=True)

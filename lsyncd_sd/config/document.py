@@ -125,7 +125,12 @@ def _default_words(setting: Setting) -> str:
 
 def show(configuration: Configuration) -> str:
     """Return the effective value of every setting as YAML that reads back as the same configuration."""
-    lines = [f"# {visible(configuration.file)}, with all defaults filled in", "syncs:"]
+    lines = [f"# {visible(configuration.file)}, with all defaults filled in"]
+    limit = next((sync.max_processes_of_file for sync in configuration.syncs), None)
+    if limit is not None:
+        # Of all that the defaults say, this alone is not a matter of each sync.
+        lines += ["defaults:", f"  max_processes: {limit}"]
+    lines.append("syncs:")
     for sync in configuration.syncs:
         lines += _show_sync(sync)
     return "\n".join(lines) + "\n"

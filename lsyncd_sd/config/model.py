@@ -126,13 +126,14 @@ class Sync:
     """One source and where it goes.
 
     `delay`, `open_file_delay` and `timeout` are seconds (a timeout of 0 is none). `batch_size_limit` is
-    bytes, None for no limit. `exit_codes` is sorted by code. `max_deletes` and `hold_first` are those of the
-    section `brake:`.
-    `file_stem` is the name of the file it came from without folder and suffix: state is kept under it and
-    the name. `rules` is what filter, filter_from, exclude and exclude_from come to, in this order, with what
-    their files held when they were read. `others` is the same sync to each further target, `target` being
-    the first one; with `is_one_of_several`, what concerns this target alone must be told from the others.
-    The places (`file:line:column`) are for messages only and make no difference between syncs.
+    bytes, None for no limit. `max_processes` limits this sync, `max_processes_of_file` all syncs of its file
+    together; None for no limit. `exit_codes` is sorted by code. `max_deletes` and `hold_first` are those of
+    the section `brake:`. `file_stem` is the name of the file it came from without folder and suffix: state
+    is kept under it and the name. `rules` is what filter, filter_from, exclude and exclude_from come to, in
+    this order, with what their files held when they were read. `others` is the same sync to each further
+    target, `target` being the first one; with `is_one_of_several`, what concerns this target alone must be
+    told from the others. The places (`file:line:column`) are for messages only and make no difference
+    between syncs.
     """
 
     name: str
@@ -141,6 +142,7 @@ class Sync:
     mode: str
     delay: float
     max_changes: int
+    max_processes: int | None
     open_file_delay: float
     watch_modify: bool
     batch_size_limit: int | None
@@ -161,6 +163,7 @@ class Sync:
     name_place: str = field(default="", compare=False)
     source_place: str = field(default="", compare=False)
     target_place: str = field(default="", compare=False)
+    max_processes_of_file: int | None = None
     others: tuple[Sync, ...] = ()
     is_one_of_several: bool = False
 

@@ -107,6 +107,13 @@ _SYNC = (
         "With so many changes collected the delay is cut short.", "1000", unit="changes",
     ),
     Setting(
+        "max_processes", Scope.SYNC, Integer(1, 1_000_000), None,
+        "How many runs of rsync may be under way at the same time: in a sync, those to all of its targets, "
+        "and of large files that are sent apart; in the defaults, those of all syncs of the file together. "
+        "The others wait for their turn. A target that hangs keeps its turn until its timeout.",
+        "4", unit="runs", default_words="as many as there is something to do for",
+    ),
+    Setting(
         "open_file_delay", Scope.SYNC, Duration(WEEK), 300.0,
         "A file that is written to and stays open, as a log does, is mirrored so long after it was first "
         "written to; once it is closed, after the usual delay.",

@@ -18,10 +18,9 @@ _SSH = "use the section 'ssh' of the sync"
 
 # keys that a later version will have, so that nobody hunts for a typing error
 _TO_COME = {
-    Scope.TOP: ("max_processes",),
+    Scope.TOP: (),
     Scope.SYNC: (
-        "actions", "hooks", "host", "max_processes", "startup",
-        "targetdir",
+        "actions", "hooks", "host", "startup", "targetdir",
     ),
     Scope.RSYNC: (),
     Scope.SSH: (),

@@ -52,6 +52,8 @@ _INDIFFERENT = {
     "log_level",
     "max_changes",
     "max_deletes",
+    "max_processes",
+    "max_processes_of_file",
     "name",
     "open_file_delay",
     "others",

@@ -41,6 +41,7 @@ from lsyncd_sd.service.lane import Lane
 from lsyncd_sd.service.ledger import Ledger, Look
 from lsyncd_sd.service.limits import limits_of
 from lsyncd_sd.service.locks import Locks
+from lsyncd_sd.service.permits import Permits
 from lsyncd_sd.service.sourceside import SourceSide
 from lsyncd_sd.service.standing import Standing, state_of
 from lsyncd_sd.service.state import Store
@@ -66,6 +67,7 @@ class Delivery:
         checkpoints: Checkpoints,
         locks: Locks,
         runtime: Path,
+        permits: Permits,
         journal: Journal,
         standing: Standing,
         callbacks: Callbacks,
@@ -73,6 +75,7 @@ class Delivery:
         self._loop = loop
         self._sync = sync
         self._source = source
+        self._permits = permits
         self._journal = journal
         self._standing = standing
         self._callbacks = callbacks
@@ -87,7 +90,8 @@ class Delivery:
         self._errands = Errands(
             sync, filters, gate, mirror, mover, source.links, self._ledger, store, locks, journal
         )
-        self._lane = Lane(loop, self._collator, self._errands, BackOff(random.Random()), self._lane_ended)  # noqa: S311
+        back_off = BackOff(random.Random())  # noqa: S311  (jitter, not a secret)
+        self._lane = Lane(loop, self._collator, self._errands, permits, back_off, self._lane_ended)
         self._tries = Tries(BackOff(random.Random()))  # noqa: S311  (jitter, not a secret)
         self._is_settled = False
         self._is_rescanning = False
@@ -248,7 +252,11 @@ class Delivery:
                 self._standing.enter(State.RESCANNING if self._is_rescanning else State.PENDING)
             self._callbacks.on_progress()
         elif self._is_settled and not (self._full_syncs.wanted and self._lane.is_busy):
-            self._begin()
+            if self._permits.take(self._poke):
+                self._begin()
+            elif self._tries.are_good:
+                state = State.STARTING if self._full_syncs.wanted else State.PENDING
+                self._standing.enter(state, "waits for its turn: as many run as max_processes allows")
 
     def _is_blind(self) -> bool:
         """Whether more is wrong on the target than is known, or the source is not there."""
@@ -327,6 +335,7 @@ class Delivery:
         else:
             self._succeeded(report)
         self._full_syncs.end(succeeded=not report.is_whole)
+        self._permits.give_back()
         self._after_task()
 
     def _want_again(self) -> None:
@@ -384,6 +393,7 @@ class Delivery:
             self._is_settled = False
         elif self._on_stopped is None:
             self._callbacks.on_source_lost()
+        self._permits.give_back()
         self._after_task()
 
     def _held(self, hold: Hold) -> None:

@@ -14,6 +14,7 @@ from lsyncd_sd.plan.change import Change
 from lsyncd_sd.plan.collator import Collator
 from lsyncd_sd.service.errands import Errands
 from lsyncd_sd.service.interruptions import INTERRUPTIONS
+from lsyncd_sd.service.permits import Permits
 
 # Each has rules of its own in the commands beside it, and those have to fit into one command line.
 FILES_AT_ONCE = 50
@@ -31,12 +32,14 @@ class Lane:
         loop: Loop,
         collator: Collator,
         errands: Errands,
+        permits: Permits,
         back_off: BackOff,
         on_ended: Callable[[Report | None], None],
     ) -> None:
         self._loop = loop
         self._collator = collator
         self._errands = errands
+        self._permits = permits
         self._back_off = back_off
         self._on_ended = on_ended
         self._task: Task | None = None
@@ -61,9 +64,12 @@ class Lane:
         """Send what waits, unless something is under way, or has failed just now."""
         if self.is_busy or self._again is not None or not self._collator.large:
             return
+        if not self._permits.take(self._may_begin):
+            return
         marks = self._collator.take_large(FILES_AT_ONCE)
         if not marks:
             # What is in the batch, or moves with it, has to wait for that.
+            self._permits.give_back()
             return
         self._task = Task(self._errands.large(marks), self._done, self._interrupted, INTERRUPTIONS)
         self._task.start()
@@ -89,12 +95,14 @@ class Lane:
         self._ended(failed)
         again = (Change(path, mark.depth, mark.exact) for path, mark in report.again.items())
         self._collator.add(again, self._loop.now())
+        self._permits.give_back()
         self._on_ended(report)
 
     def _interrupted(self, _error: Exception) -> None:
         # Whatever is the matter with source or target concerns the batches, too: they tell.
         self._wait(self._back_off.next(PATIENCE[Outcome.CONNECTION]))
         self._ended(dict(self._collator.large_in_flight))
+        self._permits.give_back()
         self._on_ended(None)
 
     def _ended(self, failed: Marks) -> None:
@@ -107,5 +115,8 @@ class Lane:
 
     def _waited(self) -> None:
         self._again = None
-        # Whether it may begin now is not ours to say.
+        self._may_begin()
+
+    def _may_begin(self) -> None:
+        # Whether it may do so now is not ours alone to say.
         self._on_ended(None)

@@ -28,6 +28,7 @@ from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.processes import end_session
 from lsyncd_sd.service.spawn import spawn
 from lsyncd_sd.service.status import State
+from lsyncd_sd.service.turns import Turns
 from lsyncd_sd.watch import inotify
 
 # How long children may take to stop. They cut a running transfer short after worker.STOP_GRACE_SECONDS, and
@@ -50,6 +51,7 @@ class Circumstances:
 
     journal: Journal
     locks: Locks
+    turns: Turns
     owner: str
     limit: float
     runtime: Path
@@ -101,6 +103,7 @@ class Lifecycle:
         # While stopping, waiting for it would only make the service manager wait, too.
         child.phase = Phase.STOPPED if self.is_stopping else Phase.STUCK
         child.deadline = float("inf")
+        self._with.turns.leave(child.sync.name)
         reason = f"process {child.pid} hangs in the kernel and cannot be ended"
         child.show(State.STUCK, time.time(), reason)
         self._with.journal.error(reason, Event.CHILD_STUCK, sync=child.sync.name, state=State.STUCK.value)
@@ -152,6 +155,13 @@ class Lifecycle:
         except OSError as error:
             self._cannot_fork(child, error, now)
             return
+        try:
+            turns = self._join_turns(child.sync)
+        except OSError as error:
+            ours.close()
+            theirs.close()
+            self._cannot_fork(child, error, now)
+            return
         assignment = worker.Assignment(
             sync=child.sync,
             queue=child.queue,
@@ -166,6 +176,7 @@ class Lifecycle:
             open_journal=self._with.open_journal,
             compares_first=self._with.compares_first,
             refused=child.claims.refused,
+            turns=turns,
         )
 
         def give_back() -> None:
@@ -176,14 +187,21 @@ class Lifecycle:
             pid = spawn(give_back, lambda mask: worker.run(assignment, mask))
         except OSError as error:
             ours.close()
+            self._with.turns.leave(child.sync.name)
             self._cannot_fork(child, error, now)
             return
         finally:
             theirs.close()
+            if turns is not None:
+                turns.close()
         child.started(pid, now, self._with.limit)
         child.channel = ours
         child.show(State.STARTING, time.time())
         self._with.started(child)
+
+    def _join_turns(self, sync: Sync) -> Channel | None:
+        limit = sync.max_processes_of_file
+        return None if limit is None else self._with.turns.join(sync.name, sync.file_stem, limit)
 
     def _cannot_fork(self, child: Child, error: OSError, now: float) -> None:
         """There is too little of something, memory for one: that passes, and the other syncs go on."""
@@ -199,6 +217,7 @@ class Lifecycle:
         child.is_ready = True
         child.phase, child.deadline = Phase.SWEEPING, now
         child.session, child.sweep_until = pid, now + KILL_SECONDS
+        self._with.turns.leave(child.sync.name)
         if child.is_unwanted:
             return
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit status {code}"

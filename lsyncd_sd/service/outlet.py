@@ -16,6 +16,7 @@ from lsyncd_sd.service.checkpoint import Checkpoints
 from lsyncd_sd.service.delivery import Delivery
 from lsyncd_sd.service.journal import Journal
 from lsyncd_sd.service.locks import Locks
+from lsyncd_sd.service.permits import Permits
 from lsyncd_sd.service.recovery import Patient
 from lsyncd_sd.service.sourceside import SourceSide
 from lsyncd_sd.service.standing import Standing
@@ -50,6 +51,7 @@ class Outlet:
         state_directory: Path,
         locks: Locks,
         runtime: Path,
+        permits: Permits,
         journal: Journal,
         owner: Owner,
     ) -> None:
@@ -69,6 +71,7 @@ class Outlet:
             checkpoints,
             locks,
             runtime,
+            permits,
             journal,
             self.standing,
             Callbacks(owner.on_progress, owner.on_ended, owner.on_source_lost, lambda: owner.on_blind(self)),

@@ -38,6 +38,7 @@ from lsyncd_sd.service.processes import become_subreaper
 from lsyncd_sd.service.requests import Requests
 from lsyncd_sd.service.status import State, SyncStatus
 from lsyncd_sd.service.statustext import summary
+from lsyncd_sd.service.turns import Turns
 
 # READY=1 goes up after so many seconds at the latest: what still walks then shows in STATUS=.
 READY_SECONDS = 30.0
@@ -103,6 +104,7 @@ class Supervisor:
         try:
             self._child_socket = ChildSocket(self._runtime)
             self._requests = Requests(self._loop)
+            self._turns = Turns(self._loop)
             self._lifecycle = Lifecycle(self._circumstances())
             return self._serve(loaded)
         finally:
@@ -145,6 +147,7 @@ class Supervisor:
         return Circumstances(
             journal=self._journal,
             locks=self._locks,
+            turns=self._turns,
             owner=self._owner,
             limit=self._limit,
             runtime=self._runtime,
@@ -307,6 +310,7 @@ class Supervisor:
         """In the new child: close what is the parent's or a sibling's."""
         self._loop.close()
         self._control.close_in_child()
+        self._turns.close_in_child()
         for other in self._children.values():
             if other is not child:
                 for descriptor in other.claims.descriptors:

@@ -28,6 +28,7 @@ from lsyncd_sd.service.mounted import Mounted
 from lsyncd_sd.service.notify import Notifier
 from lsyncd_sd.service.outlet import Outlet, Owner
 from lsyncd_sd.service.outlets import Outlets
+from lsyncd_sd.service.permits import Permits
 from lsyncd_sd.service.recovery import Recovery
 from lsyncd_sd.service.sourceside import SourceGate, SourceSide
 from lsyncd_sd.service.standing import Standings
@@ -50,7 +51,7 @@ class Assignment:
     `ping_interval` in seconds; `runtime_directory` is for sockets, `cookie_directory` this sync's own;
     `parent` is the process that must be alive for as long as we are; `open_journal` is called with the
     level; `compares_first`: begin with a full sync, whatever is known from before. `refused` are the targets
-    to do without, each with the reason.
+    to do without, each with the reason. `turns` leads to the parent, where all syncs of the file share them.
     """
 
     sync: Sync
@@ -66,6 +67,7 @@ class Assignment:
     open_journal: OpenJournal
     compares_first: bool
     refused: Mapping[Target, str]
+    turns: Channel | None
 
 
 def run(assignment: Assignment, unblocked: Iterable[int | signal.Signals]) -> None:
@@ -105,6 +107,7 @@ class Worker:
             is_settled=lambda: self._lookout.is_settled,
             table=watcher.directory_table,
         )
+        self._permits = Permits(self._loop, sync.max_processes, assignment.turns)
         self._outlets = Outlets(
             [
                 self._make_outlet(one, journal)
@@ -164,6 +167,7 @@ class Worker:
             self._assignment.state_directory,
             self._assignment.locks,
             self._assignment.runtime_directory,
+            self._permits,
             journal.about(sync.target.text) if sync.is_one_of_several else journal,
             Owner(
                 on_state=self._report_state,

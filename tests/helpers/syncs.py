@@ -28,6 +28,7 @@ def make_sync(**changes: Any) -> Sync:
         "mode": "rsync",
         "delay": 5.0,
         "max_changes": 1000,
+        "max_processes": None,
         "open_file_delay": 300.0,
         "watch_modify": True,
         "batch_size_limit": None,

@@ -25,6 +25,7 @@ from lsyncd_sd.service.fullsyncs import Stamp
 from lsyncd_sd.service.journal import Entry, Journal, Priority
 from lsyncd_sd.service.links import LinkedNames
 from lsyncd_sd.service.locks import Locks
+from lsyncd_sd.service.permits import Permits
 from lsyncd_sd.service.sourceside import SourceGate, SourceSide
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.state import Store
@@ -71,6 +72,7 @@ class Case:
             Checkpoints(folder / "state", sync),
             Locks(folder / "locks"),
             folder,
+            Permits(self.loop),
             journal,
             Standing(journal, lambda: None),
             Callbacks(lambda: None, self._ended, lambda: None, lambda: None),

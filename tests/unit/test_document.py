@@ -69,7 +69,12 @@ EVERYTHING = """
     """
 
 
-@pytest.mark.parametrize("text", ["source: /a\ntarget: h:/b\n", "source: /a\ntarget: /b\n", EVERYTHING])
+LIMITED = "defaults: {max_processes: 3}\nsyncs:\n- {source: /a, target: /b, max_processes: 2}\n"
+
+
+@pytest.mark.parametrize(
+    "text", ["source: /a\ntarget: h:/b\n", "source: /a\ntarget: /b\n", LIMITED, EVERYTHING]
+)
 def test_what_show_config_writes_reads_back_as_the_same(text: str) -> None:
     first = configuration(text)
     again = configuration(show(first))

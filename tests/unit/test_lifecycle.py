@@ -20,6 +20,7 @@ from helpers.waiting import wait_until
 
 from lsyncd_sd.config.model import Sync
 from lsyncd_sd.errors import ExitStatus
+from lsyncd_sd.loop import Loop
 from lsyncd_sd.service import lifecycle as lifecycle_module
 from lsyncd_sd.service import worker
 from lsyncd_sd.service.channel import Channel
@@ -39,6 +40,7 @@ from lsyncd_sd.service.locks import Locks
 from lsyncd_sd.service.processes import session_members
 from lsyncd_sd.service.spawn import SignalMask
 from lsyncd_sd.service.status import State
+from lsyncd_sd.service.turns import Turns
 
 LIMIT = 30.0
 
@@ -65,6 +67,8 @@ class House:
         self.folder = folder
         self.entries: list[Entry] = []
         self.locks = Locks(folder / "locks")
+        self.loop = Loop()
+        self.turns = Turns(self.loop)
         self.given_back: list[str] = []
         self.started: list[int] = []
         self.channels: list[Channel] = []
@@ -73,6 +77,7 @@ class House:
             Circumstances(
                 journal=Journal(self, Priority.DEBUG),
                 locks=self.locks,
+                turns=self.turns,
                 owner="the test",
                 limit=LIMIT,
                 runtime=folder,
@@ -133,6 +138,8 @@ class House:
             os.waitpid(pid, 0)
         for channel in self.channels:
             channel.close()
+        self.turns.close_in_child()
+        self.loop.close()
 
 
 @pytest.fixture

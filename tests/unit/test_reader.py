@@ -144,6 +144,20 @@ def test_another_target_makes_another_sync() -> None:
     assert several[0] not in several[1:]
 
 
+def test_a_limit_counts_where_it_stands() -> None:
+    one, two = read(
+        """
+        defaults: {max_processes: 4}
+        syncs:
+          - {name: one, source: /a, target: /b, max_processes: 2}
+          - {name: two, source: /c, target: /d}
+        """
+    ).syncs
+    assert [(sync.max_processes, sync.max_processes_of_file) for sync in (one, two)] == [(2, 4), (None, 4)]
+    alone = read_one("source: /a\ntarget: /b\nmax_processes: 3\n")
+    assert (alone.max_processes, alone.max_processes_of_file) == (3, None)
+
+
 def test_one_sync_of_a_list_may_go_without_a_name() -> None:
     syncs = read("syncs: [{source: /a, target: /m}, {name: b, source: /b, target: /n}]").syncs
     assert [sync.name for sync in syncs] == ["home", "b"]

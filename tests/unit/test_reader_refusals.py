@@ -107,7 +107,7 @@ SYNCS = "syncs:\n  - source: /a\n    target: h:/a\n"
         (SYNCS + "defaults: 5\n", "4:11", "defaults: a mapping is expected, this is '5'", ""),
         (SYNCS + "defaults: {source: /x}\n", "4:12", "unknown key 'source'", "belongs to the sync itself"),
         (SYNCS + "default: {}\n", "4:1", "unknown key 'default'", "did you mean 'defaults'?"),
-        (SYNCS + "max_processes: 5\n", "4:1", "unknown key", "does not have it yet"),
+        (SYNCS + "max_processes: 5\n", "4:1", "'max_processes' stands beside 'syncs'", "'defaults:'"),
         # names
         (TWO + "name: a b\n", "3:7", "name: 'a b' cannot be a name", "64 letters"),
         (TWO + "name: ../x\n", "3:7", "name: '../x' cannot be a name", ""),

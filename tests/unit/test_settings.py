@@ -83,6 +83,8 @@ def test_every_setting_has_its_field() -> None:
     extra = {"file_stem", "rules", "name_place", "source_place", "target_place"}
     # what becomes of `targets`
     extra |= {"others", "is_one_of_several"}
+    # what `max_processes` is in the defaults
+    extra |= {"max_processes_of_file"}
     # the brake's are few enough to be the sync's own
     wanted = names(Scope.SYNC) - {"brake", "targets"} | names(Scope.BRAKE)
     assert {field.name for field in fields(Sync)} - extra == wanted
