@@ -409,7 +409,7 @@ def test_a_peer_that_says_nothing_is_given_up_and_tried_again(
     (folder / "hang").touch()
     (local.source / "file").write_text("first")
     started = daemon(
-        settings(local.source, f"{ADDRESS}:{local.target}", name="home", rsync={"rsh": str(ssh)}, timeout=1)
+        settings(local.source, f"{ADDRESS}:{local.target}", name="home", rsync={"rsh": str(ssh)}, timeout=5)
     )
     status = started.wait_for_state("home", "unreachable")
     assert "timeout" in status["reason"]

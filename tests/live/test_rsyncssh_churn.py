@@ -67,7 +67,10 @@ class Drift:
                 else:
                     place.unlink()
             if action in ("file", "replace"):
-                place.write_text("theirs")
+                # There may be a FIFO by now, which nobody reads.
+                flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NONBLOCK
+                with os.fdopen(os.open(place, flags, 0o644), "w") as file:
+                    file.write("theirs")
             elif action == "directory":
                 (place / "theirs").mkdir(parents=True)
             elif action == "link":

@@ -179,11 +179,13 @@ IN_THE_WAY = {
 FOR_OTHERS = {"password_file", "rsh", "binary"}
 
 
-@pytest.mark.parametrize("setting", RSYNC_KEYS, ids=lambda setting: setting.name)
+@pytest.mark.parametrize(
+    "setting",
+    [setting for setting in RSYNC_KEYS if setting.name not in FOR_OTHERS],
+    ids=lambda setting: setting.name,
+)
 def test_each_key_of_rsync(tmp_path: Path, setting: Any) -> None:
     """A new key has to be put on one side or the other."""
-    if setting.name in FOR_OTHERS:
-        pytest.skip("it is not about files")
     more = "\n  backup_dir: .old" if setting.name == "suffix" else ""
     text = f"source: /source\ntarget: /target\nrsync:\n  {setting.name}: {setting.example}{more}\n"
     syncs = read_text(text, "home.yaml")[0].syncs
