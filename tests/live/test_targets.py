@@ -177,6 +177,15 @@ def full_syncs(running: Daemon, place: Place) -> int:
     return len(re.findall(rf"home: {re.escape(place.address)}: batch \d+ \(full sync\):", running.log()))
 
 
+def wait_for_checkpoints(running: Daemon, number: int) -> None:
+    """Wait until as much is known of so many targets that a restart needs no full sync."""
+
+    def are_there() -> bool:
+        return len(list(running.state.glob("home/*.rescan/snapshot"))) >= number
+
+    wait_until(are_there, f"{number} checkpoints", describe=running.log)
+
+
 # ---------------------------------------------------------------------- all is well
 
 
@@ -266,8 +275,7 @@ def test_a_target_that_is_behind_catches_up_after_a_restart(
     fan = Fan(folder, local(folder, "living"), of_daemon(rsyncd, "behind"))
     running = daemon(fan.settings())
     fan.wait_for_all(running)
-    for state in running.state.glob("home/*.rescan"):
-        wait_until((state / "snapshot").exists, "a checkpoint", describe=running.log)
+    wait_for_checkpoints(running, 2)
     rsyncd.stop()
     fan.go_on_with(running, 0)
     (fan.source / "b/deep/file3").unlink()
@@ -407,8 +415,7 @@ def test_what_is_known_of_a_target_outlasts_the_others(two: Fan, daemon: StartDa
         two.write("a/file1", f"for {len(places)}")
         running.sync("home")
         assert all(two.is_mirrored(number) for number in range(len(places)))
-        for state in running.state.glob("home/*.rescan"):
-            wait_until((state / "snapshot").exists, "a checkpoint", describe=running.log)
+        wait_for_checkpoints(running, len(places))
 
     running = daemon({**two.settings(), "targets": [one.address]})
     running.wait_for_state("home", "in-sync")
