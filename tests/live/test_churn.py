@@ -258,28 +258,28 @@ def test_churn_while_processes_are_killed(folder: Path, daemons: MakeDaemon, see
 class Doubled(Churned):
     """A sync with a second target, which now and then stands still."""
 
-    def __init__(self, pair: Pair, second: Path) -> None:
+    def __init__(self, pair: Pair, second: Pair) -> None:
         super().__init__(pair, "doubled", has_links=True)
         self.second = second
 
     def settings(self) -> dict[str, object]:
         """Return the mapping for a configuration file."""
         mapping = super().settings()
-        targets = [mapping.pop("target"), str(self.second)]
+        targets = [mapping.pop("target"), self.second.address]
         return {**mapping, "targets": targets}
 
     def check(self, running: Daemon, options: Sequence[str] = ARCHIVE) -> None:
         """All of it is on both."""
         super().check(running, options)
-        assert rsync_differences(self.pair.source, self.second, options) == []
-        assert differences(self.pair.source, self.second) == []
+        assert rsync_differences(self.pair.source, self.second.target, options) == []
+        assert differences(self.pair.source, self.second.target) == []
 
 
 @pytest.mark.timeout(TIME_LIMIT)
 def test_churn_with_two_targets(
-    make_pair: Callable[[str], Pair], folder: Path, daemons: MakeDaemon, seed: str, full: bool
+    make_pair: Callable[[str], Pair], daemons: MakeDaemon, seed: str, full: bool
 ) -> None:
-    sync = Doubled(make_pair("doubled"), folder / "second")
+    sync = Doubled(make_pair("doubled"), make_pair("second"))
     running = start(daemons, sync)
     chosen = random.Random(seed)  # noqa: S311  (to be replayed)
     stopped: set[int] = set()
@@ -289,7 +289,9 @@ def test_churn_with_two_targets(
         while stopped:
             send(stopped.pop(), signal.SIGCONT)
         if chosen.random() < 0.7:
-            stopped.update(pid for pid in running.processes_named("rsync") if goes_to(pid, sync.second))
+            stopped.update(
+                pid for pid in running.processes_named("rsync") if goes_to(pid, sync.second.address)
+            )
         for pid in stopped:
             send(pid, signal.SIGSTOP)
         frozen.extend(stopped)
@@ -305,10 +307,10 @@ def test_churn_with_two_targets(
     assert running.status("doubled")["restarts"] >= 1
 
 
-def goes_to(pid: int, target: Path) -> bool:
-    """Tell whether this is an rsync that mirrors to a target."""
+def goes_to(pid: int, address: str) -> bool:
+    """Tell whether this is an rsync of ours that mirrors to this target."""
     with contextlib.suppress(OSError):
-        return os.fsencode(f"{target}/.") in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return os.fsencode(f"{address}/.") in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     return False
 
 
