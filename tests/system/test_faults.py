@@ -136,7 +136,8 @@ def test_killed_rsync_is_run_again(machine: Machine, mirrors: Mirrors) -> None:
     machine.wait_until(lambda: list(sync.target.glob(".big.*")), "rsync has begun to write")
 
     processes = machine.run("pgrep", "--exact", "rsync").stdout.split()
-    machine.run("kill", "-KILL", *processes)
+    # Once the first one is gone, the others may end before it is their turn.
+    machine.run("kill", "-KILL", *processes, check=False)
 
     wait_until_whole(sync)
 
