@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Set
+from collections.abc import Callable, Collection, Iterable, Iterator, Set
 from dataclasses import replace
 from functools import partial
 
@@ -115,16 +116,12 @@ class RsyncMirror:
 
         A run skips its deletions where it meets what cannot be read; the repetition leaves that out.
         """
-        known = frozenset(self.commands.unreadable)
         makers = [lambda: self._full_run(may_create=False)]
-        try:
+        with self._unreadable_kept() as known:
             counted = yield from count(self._one_run, makers)
             if self.commands.unreadable - known:
                 counted = yield from count(self._one_run, makers)
-        finally:
-            # Left out from the first run on, it would be told to nobody.
-            self.commands.unreadable = set(known)
-        return counted
+            return counted
 
     def count_batch(self, marks: Marks) -> Steps[Deletions | Verdict]:
         """Return what a batch of `marks` would delete now; a verdict if that cannot be known."""
@@ -132,9 +129,18 @@ class RsyncMirror:
             partial(self._batch_run, marks, shape) for shape in _BATCH_SHAPES
         ]
         makers += [lambda run=run: run for run in self._gone_runs(marks)]  # type: ignore[misc]
+        with self._unreadable_kept():
+            return (yield from count(self._one_run, makers))
+
+    @contextlib.contextmanager
+    def _unreadable_kept(self) -> Iterator[frozenset[bytes]]:
+        """Give what is known as unreadable, and forget at the end what a count has found besides.
+
+        Left out by the run itself, from the first on, it would be told to nobody.
+        """
         known = frozenset(self.commands.unreadable)
         try:
-            return (yield from count(self._one_run, makers))
+            yield known
         finally:
             self.commands.unreadable = set(known)
 

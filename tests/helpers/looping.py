@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Runs an event loop until something is true, with a deadline."""
+"""Event loops for tests: run until something is true, with a deadline, or with a clock put forward."""
 
 from __future__ import annotations
 
@@ -9,6 +9,16 @@ from collections.abc import Callable
 from helpers.waiting import DEADLINE
 
 from lsyncd_sd.loop import Loop
+
+
+class SteppedLoop(Loop):
+    """A loop whose clock can be put forward."""
+
+    ahead = 0.0
+
+    def now(self) -> float:
+        """Return the time of the clock, plus `ahead` seconds."""
+        return super().now() + self.ahead
 
 
 def run_until(loop: Loop, condition: Callable[[], object], what: str, deadline: float = DEADLINE) -> None:

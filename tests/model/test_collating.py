@@ -26,7 +26,7 @@ import pytest
 from helpers.carrier import Operation
 from helpers.modelrsync import Fault, Trouble
 from helpers.purerig import EVERYTHING, check
-from helpers.trees import Spot
+from helpers.spots import ANY, NEW, OLD, OUTSIDE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,12 +44,6 @@ def _small_directories() -> Iterator[None]:
         yield
 
 
-def spots(new: st.SearchStrategy[bool]) -> st.SearchStrategy[Spot]:
-    return st.builds(Spot, st.integers(0, 7), st.integers(0, 3), new)
-
-
-NEW, OLD, ANY = spots(st.just(True)), spots(st.just(False)), spots(st.booleans())
-OUTSIDE = st.sampled_from([b"x", b"y"])
 OPERATIONS = st.one_of(
     st.tuples(st.just("write"), ANY),
     st.tuples(st.just("rename"), OLD, NEW),

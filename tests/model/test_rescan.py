@@ -20,7 +20,6 @@ cut they say more); no mark where a directory could not be opened, for its event
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -29,23 +28,16 @@ import pytest
 from helpers.carrier import ENDED, Operation
 from helpers.crashrig import CrashRig
 from helpers.modelrsync import Fault, Trouble
+from helpers.spots import ANY, NEW, OLD, OUTSIDE
 from helpers.trees import Playground, Spot
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsyncd_sd.plan.collator import Limits
 
-MEMORY = Path("/dev/shm")  # noqa: S108  (memory is several times faster than a disk; the name is random)
-
 Step = tuple[Any, ...]
 
 
-def spots(new: st.SearchStrategy[bool]) -> st.SearchStrategy[Spot]:
-    return st.builds(Spot, st.integers(0, 7), st.integers(0, 3), new)
-
-
-NEW, OLD, ANY = spots(st.just(True)), spots(st.just(False)), spots(st.booleans())
-OUTSIDE = st.sampled_from([b"x", b"y"])
 OPERATIONS = st.one_of(
     st.tuples(st.just("write"), ANY),
     st.tuples(st.just("rename"), OLD, NEW),
@@ -130,16 +122,6 @@ UNDONE = st.builds(
     st.lists(FAULTS, min_size=1, max_size=3),
     DEATHS,
 )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for all examples, in memory where that is possible."""
-    if not MEMORY.is_dir():
-        yield tmp_path_factory.mktemp("model")
-        return
-    with TemporaryDirectory(dir=MEMORY, prefix="lsyncd-sd-model-") as name:
-        yield Path(name)
 
 
 def check(

@@ -19,7 +19,6 @@ places (D2, D3), none about robbed ones (D4), no mark at a late adoption (D5), n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -27,23 +26,16 @@ from typing import Any
 import pytest
 from helpers.modelrsync import Fault, Trouble
 from helpers.rig import Operation, Rig
-from helpers.trees import Playground, Spot
+from helpers.spots import ANY, NEW, OLD, OUTSIDE
+from helpers.trees import Playground
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsyncd_sd.config.model import Delete
 
-MEMORY = Path("/dev/shm")  # noqa: S108  (memory is several times faster than a disk; the name is random)
-
 Step = tuple[Any, ...]
 
 
-def spots(new: st.SearchStrategy[bool]) -> st.SearchStrategy[Spot]:
-    return st.builds(Spot, st.integers(0, 7), st.integers(0, 3), new)
-
-
-NEW, OLD, ANY = spots(st.just(True)), spots(st.just(False)), spots(st.booleans())
-OUTSIDE = st.sampled_from([b"x", b"y"])
 OPERATIONS = st.one_of(
     st.tuples(st.just("write"), ANY),
     st.tuples(st.just("rename"), OLD, NEW),
@@ -79,16 +71,6 @@ STEPS = st.one_of(
 )
 RULES = st.sampled_from([(), ("- b",), ("- a/",), ("- /a/b",), ("H b",), ("H /a/b", "- a/")])
 DELETE = st.sampled_from([Delete.ALWAYS, Delete.ALWAYS, Delete.RUNNING, Delete.NEVER])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for all examples, in memory where that is possible."""
-    if not MEMORY.is_dir():
-        yield tmp_path_factory.mktemp("model")
-        return
-    with TemporaryDirectory(dir=MEMORY, prefix="lsyncd-sd-model-") as name:
-        yield Path(name)
 
 
 def check(

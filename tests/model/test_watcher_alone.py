@@ -12,7 +12,7 @@ doubtful place is checked; what is found there is not marked; what a directory r
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,14 +21,13 @@ from unittest import mock
 import pytest
 from helpers.follower import Follower
 from helpers.replica import Replica
-from helpers.trees import Playground, Spot
+from helpers.spots import ANY, NEW, OLD, OUTSIDE
+from helpers.trees import Playground
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lsyncd_sd.watch import inotify, watcher
 from lsyncd_sd.watch.pairing import GRACE_SECONDS
-
-MEMORY = Path("/dev/shm")  # noqa: S108  (memory is several times faster than a disk; the name is random)
 
 Operation = tuple[Any, ...]
 
@@ -82,12 +81,6 @@ class LateFollower(Follower):
         return super().is_at_rest() and not self._unread
 
 
-def spots(new: st.SearchStrategy[bool]) -> st.SearchStrategy[Spot]:
-    return st.builds(Spot, st.integers(0, 7), st.integers(0, 3), new)
-
-
-NEW, OLD, ANY = spots(st.just(True)), spots(st.just(False)), spots(st.booleans())
-OUTSIDE = st.sampled_from([b"x", b"y"])
 OPERATIONS = st.one_of(
     st.tuples(st.just("rename"), OLD, NEW),
     st.tuples(st.just("rename"), OLD, ANY),
@@ -115,16 +108,6 @@ STEPS = st.one_of(
     st.tuples(st.just("rest")),
 )
 EXCLUDES = st.sampled_from([(), (), ("b",), ("a/",), ("/a/b",)])
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder for all examples, in memory where that is possible."""
-    if not MEMORY.is_dir():
-        yield tmp_path_factory.mktemp("model")
-        return
-    with TemporaryDirectory(dir=MEMORY, prefix="lsyncd-sd-model-") as name:
-        yield Path(name)
 
 
 def follow(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.looping import SteppedLoop
 from helpers.waiting import DEADLINE
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,15 +34,6 @@ from lsyncd_sd.service.control import (
 )
 from lsyncd_sd.service.control_client import call, follow
 from lsyncd_sd.service.control_interface import INTERFACE, ControlError, Deferred
-
-
-class SteppedLoop(Loop):
-    """A loop whose clock can be put forward."""
-
-    ahead = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.ahead
 
 
 class Service:

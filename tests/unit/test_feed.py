@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
-import pytest
 from helpers.looping import run_until
 
 from lsyncd_sd.loop import Loop
@@ -14,13 +12,6 @@ from lsyncd_sd.mirror.feed import Feed
 
 # Several times what a pipe holds.
 PARTS = [b"first", b"x" * 300_000, b"second" * 50_000, b"last"]
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 def test_all_arrives_in_order_as_the_reader_takes_it(loop: Loop) -> None:

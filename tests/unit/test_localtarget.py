@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,13 +15,6 @@ from lsyncd_sd.mirror.localtarget import identity_of_target
 from lsyncd_sd.mirror.outcome import Outcome, Verdict
 from lsyncd_sd.mirror.steps import Task
 from lsyncd_sd.plan.guard import Identity
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 def identity_of(loop: Loop, path: Path) -> object:

@@ -6,19 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from helpers.looping import SteppedLoop
 
-from lsyncd_sd.loop import Loop
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.outbox import AGAIN_SECONDS, Outbox
-
-
-class SteppedLoop(Loop):
-    """A loop whose clock can be put forward."""
-
-    ahead = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.ahead
 
 
 class House:

@@ -9,24 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from helpers.looping import SteppedLoop
 from helpers.syncs import make_sync
 
-from lsyncd_sd.loop import Loop
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.child import Child, Phase, new_child
 from lsyncd_sd.service.control_interface import INTERFACE, Deferred
 from lsyncd_sd.service.outbox import AGAIN_SECONDS
 from lsyncd_sd.service.requests import Requests
 from lsyncd_sd.service.status import State
-
-
-class SteppedLoop(Loop):
-    """A loop whose clock can be put forward."""
-
-    ahead = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.ahead
 
 
 class House:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from helpers.statuses import HOME
 
 from lsyncd_sd.errors import ExitStatus
 from lsyncd_sd.service.status import (
@@ -20,27 +21,6 @@ from lsyncd_sd.service.status import (
     from_document,
     of_targets,
 )
-
-HOME = SyncStatus(
-    name="home",
-    source="/home",
-    target="backup:/srv/home",
-    state=State.IN_SYNC,
-    since=86400.0,
-    reason="",
-    pending=0,
-    batches=12,
-    failures=0,
-    files=345,
-    bytes=678900,
-    last_batch=90000.0,
-    full_sync_percent=None,
-    directories=1000,
-    pid=4711,
-    restarts=1,
-    hold_id="",
-)
-
 
 TARGETS = (
     TargetStatus("/a", State.SYNCING, 5.0, "", 2, 10, 0, 100, 1000, 90.0),

@@ -9,32 +9,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from helpers.statuses import HOME
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lsyncd_sd.service.status import State, SyncStatus, TargetStatus, of_targets
 from lsyncd_sd.service.statustext import age, summary, table
-
-HOME = SyncStatus(
-    name="home",
-    source="/home",
-    target="backup:/srv/home",
-    state=State.IN_SYNC,
-    since=86400.0,
-    reason="",
-    pending=0,
-    batches=12,
-    failures=0,
-    files=345,
-    bytes=678900,
-    last_batch=90000.0,
-    full_sync_percent=None,
-    directories=1000,
-    pid=4711,
-    restarts=1,
-    hold_id="",
-)
-
 
 TARGETS = (
     TargetStatus("/a", State.SYNCING, 86400.0, pending=2, last_batch=90000.0),

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -212,13 +212,6 @@ def test_what_cannot_be_started_after_cutting_short_counts_as_cut_short(processe
 
 
 # ---- with real ones
-
-
-@pytest.fixture
-def loop() -> Iterator[Loop]:
-    loop = Loop()
-    yield loop
-    loop.close()
 
 
 def test_real_processes(loop: Loop) -> None:

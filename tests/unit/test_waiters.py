@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from helpers.looping import SteppedLoop
 
-from lsyncd_sd.loop import Loop
 from lsyncd_sd.plan.guard import Hold
 from lsyncd_sd.service.channel import Channel
 from lsyncd_sd.service.fullsyncs import Stamp
@@ -18,15 +18,6 @@ from lsyncd_sd.service.outbox import AGAIN_SECONDS
 from lsyncd_sd.service.standing import Standing
 from lsyncd_sd.service.status import State
 from lsyncd_sd.service.waiters import Waiters
-
-
-class SteppedLoop(Loop):
-    """A loop whose clock can be put forward."""
-
-    ahead = 0.0
-
-    def now(self) -> float:
-        return super().now() + self.ahead
 
 
 class Cookies:
